@@ -1,0 +1,158 @@
+//! From environment variables and stdin to a valid request.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use cni::json::Value;
+use cni::{Code, Error, NetConf, Verb, Version, names};
+use serde::de::DeserializeOwned;
+
+use crate::Call;
+
+/// The `CNI_*` variables as they were found; not set and empty are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Environment {
+    pub(crate) command: String,
+    pub(crate) container_id: String,
+    pub(crate) netns: String,
+    pub(crate) ifname: String,
+    pub(crate) args: String,
+    pub(crate) path: String,
+    /// `CNI_NETNS_OVERRIDE`: the pod's namespace may be the plugin's own.
+    pub(crate) netns_override: String,
+}
+
+impl Environment {
+    /// Which verb is asked for. Code 4.
+    pub(crate) fn verb(&self) -> Result<Verb, Error> {
+        if self.command.is_empty() {
+            let why = "required env variables [CNI_COMMAND] missing";
+            return Err(Error::new(Code::InvalidEnvironment, why));
+        }
+        Verb::parse(&self.command).ok_or_else(|| {
+            let why = format!("unknown CNI_COMMAND: {}", self.command);
+            Error::new(Code::InvalidEnvironment, why)
+        })
+    }
+
+    /// Checks the variables that `verb` needs and names all that are missing or invalid. Code 4.
+    fn check(&self, verb: Verb) -> Result<(), Error> {
+        let attaches = matches!(verb, Verb::Add | Verb::Del | Verb::Check);
+        let enters = matches!(verb, Verb::Add | Verb::Check);
+        let needed = [
+            ("CNI_CONTAINERID", &self.container_id, attaches),
+            ("CNI_NETNS", &self.netns, enters),
+            ("CNI_IFNAME", &self.ifname, attaches),
+        ];
+        let missing: Vec<&str> = needed
+            .iter()
+            .filter(|(_, value, needed)| *needed && value.is_empty())
+            .map(|(name, ..)| *name)
+            .collect();
+        let mut errors = Vec::new();
+        if attaches && !self.container_id.is_empty() {
+            errors.extend(names::container_id(&self.container_id).err());
+        }
+        if attaches && !self.ifname.is_empty() {
+            errors.extend(names::ifname(&self.ifname).err());
+        }
+        if !missing.is_empty() {
+            let list = missing.join(",");
+            let why = format!("required env variables [{list}] missing");
+            errors.push(Error::new(Code::InvalidEnvironment, why));
+        }
+        match errors.len() {
+            1 => Err(errors.remove(0)),
+            _ => Error::join(errors),
+        }
+    }
+
+    /// Refuses to work on the namespace this process runs in: what would be changed there is the host's.
+    ///
+    /// Code 4 with the originals' words. A namespace that can't be looked at is the verb's own affair.
+    fn guard_own_namespace(&self) -> Result<(), Error> {
+        let overridden =
+            self.netns_override == "1" || self.netns_override.eq_ignore_ascii_case("true");
+        if overridden || self.netns.is_empty() {
+            return Ok(());
+        }
+        let identity = |path: &str| fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
+        match (identity(&self.netns), identity("/proc/self/ns/net")) {
+            (Some(pod), Some(own)) if pod == own => {
+                let why = "plugin's netns and netns from CNI_NETNS should not be the same";
+                let error = Error::new(Code::InvalidEnvironment, why);
+                Err(error.details(format!("CNI_NETNS={}", self.netns)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A request on its way to being valid. It exists before the checks, because an error has to say the version.
+#[derive(Debug, Default)]
+pub(crate) struct Request {
+    /// `cniVersion` as the configuration has it; empty until it could be read.
+    pub(crate) cni_version: String,
+}
+
+impl Request {
+    /// Makes a valid call out of the environment and the bytes of stdin, or says what is wrong with them.
+    pub(crate) fn validate<C: DeserializeOwned>(
+        &mut self,
+        env: Environment,
+        verb: Verb,
+        stdin: Vec<u8>,
+    ) -> Result<Call<C>, Error> {
+        let document = Value::parse(&stdin);
+        let version_of = |document: &Value| document.read::<VersionKey>().ok();
+        if let Some(key) = document.as_ref().ok().and_then(version_of) {
+            self.cni_version = key.cni_version;
+        }
+        env.check(verb)?;
+        let document = document.map_err(|e| {
+            Error::new(
+                Code::Decoding,
+                format!("error unmarshall network config: {e}"),
+            )
+        })?;
+        let net = NetConf::read(&document)?;
+        let version = Version::for_verb(verb, &net.cni_version)?;
+        if matches!(verb, Verb::Add | Verb::Del) {
+            env.guard_own_namespace()?;
+        }
+        let conf = document
+            .read()
+            .map_err(|e| Error::new(Code::Decoding, format!("failed to load netconf: {e}")))?;
+        if verb == Verb::Check && !net.has_prev_result() {
+            return Err(Error::config("required prevResult missing"));
+        }
+        Ok(Call {
+            verb,
+            container_id: env.container_id,
+            netns: env.netns,
+            ifname: env.ifname,
+            args: env.args,
+            path: env.path,
+            version,
+            net,
+            conf,
+            stdin,
+        })
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct VersionKey {
+    cni_version: String,
+}
+
+/// The `cniVersion` that an answer to VERSION repeats: the request's if it is one of ours, else the newest.
+pub(crate) fn version_to_repeat(stdin: &[u8]) -> Version {
+    let key = Value::parse(stdin).and_then(|document| document.read::<VersionKey>());
+    match key {
+        Ok(key) if !key.cni_version.is_empty() => Version::parse(&key.cni_version),
+        _ => None,
+    }
+    .unwrap_or(Version::NEWEST)
+}
