@@ -156,3 +156,159 @@ pub(crate) fn version_to_repeat(stdin: &[u8]) -> Version {
     }
     .unwrap_or(Version::NEWEST)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Default, serde::Deserialize)]
+    #[serde(default)]
+    struct Conf {
+        mtu: i64,
+    }
+
+    fn environment(command: &str) -> Environment {
+        Environment {
+            command: command.into(),
+            container_id: "c1".into(),
+            netns: "/run/netns/pod".into(),
+            ifname: "eth0".into(),
+            ..Environment::default()
+        }
+    }
+
+    fn validate(env: Environment, stdin: &str) -> Result<Call<Conf>, Error> {
+        let verb = env.verb()?;
+        Request::default().validate(env, verb, stdin.into())
+    }
+
+    const CONF: &str = r#"{"cniVersion":"1.1.0","name":"net","MTU":9}"#;
+
+    #[test]
+    fn a_valid_request() {
+        let call = validate(environment("ADD"), CONF).unwrap();
+        assert_eq!(
+            (call.container_id.as_str(), call.ifname.as_str()),
+            ("c1", "eth0")
+        );
+        assert_eq!((call.version, call.conf.mtu), (Version::V1_1_0, 9));
+        assert_eq!(call.stdin, CONF.as_bytes());
+    }
+
+    #[test]
+    fn every_missing_and_every_invalid_variable_is_named() {
+        let mut env = environment("ADD");
+        env.container_id = "../c".into();
+        env.netns = String::new();
+        env.ifname = "a:b".into();
+        let error = validate(env, CONF).unwrap_err();
+        assert_eq!(error.code, Code::InvalidEnvironment);
+        for name in ["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"] {
+            assert!(error.msg.contains(name), "{error}");
+        }
+        let bare = Environment {
+            command: "CHECK".into(),
+            ..Environment::default()
+        };
+        let msg = validate(bare, CONF).unwrap_err().msg;
+        assert_eq!(
+            msg,
+            "required env variables [CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME] missing"
+        );
+    }
+
+    #[test]
+    fn each_verb_needs_its_own_variables() {
+        let mut env = environment("DEL");
+        env.netns = String::new();
+        assert!(validate(env, CONF).is_ok(), "DEL without CNI_NETNS");
+        for verb in ["GC", "STATUS"] {
+            let env = Environment {
+                command: verb.into(),
+                ..Environment::default()
+            };
+            assert!(validate(env, CONF).is_ok(), "{verb}");
+        }
+        assert!(
+            validate(environment("add"), CONF)
+                .unwrap_err()
+                .msg
+                .contains("CNI_COMMAND")
+        );
+        assert!(
+            validate(environment(""), CONF)
+                .unwrap_err()
+                .msg
+                .contains("CNI_COMMAND")
+        );
+    }
+
+    #[test]
+    fn check_needs_a_prev_result() {
+        assert_eq!(
+            validate(environment("CHECK"), CONF).unwrap_err().code,
+            Code::InvalidConfig
+        );
+        let with = r#"{"cniVersion":"1.1.0","name":"net","prevResult":{}}"#;
+        assert!(validate(environment("CHECK"), with).is_ok());
+    }
+
+    #[test]
+    fn documents_that_can_not_be_served() {
+        let code = |stdin| {
+            validate(environment("ADD"), stdin)
+                .unwrap_err()
+                .code
+                .number()
+        };
+        assert_eq!(code(""), 6);
+        assert_eq!(code("{"), 6);
+        assert_eq!(code("null"), 6);
+        assert_eq!(code(r#"{"name":"n","mtu":"x"}"#), 6);
+        assert_eq!(code("{}"), 7);
+        assert_eq!(code(r#"{"name":"n","cniVersion":"9.9.9"}"#), 1);
+    }
+
+    #[test]
+    fn the_plugins_own_namespace_is_refused_before_any_work() {
+        for command in ["ADD", "DEL"] {
+            let mut env = environment(command);
+            env.netns = "/proc/self/ns/net".into();
+            let error = validate(env.clone(), CONF).unwrap_err();
+            assert!(error.msg.contains("should not be the same"), "{error}");
+            env.netns_override = "TRUE".into();
+            assert!(validate(env, CONF).is_ok());
+        }
+    }
+
+    #[test]
+    fn an_error_says_the_version_of_the_request() {
+        let mut request = Request::default();
+        let env = environment("CHECK");
+        let stdin = r#"{"cniVersion":"0.3.1","name":"net"}"#;
+        let refused = request.validate::<Conf>(env, Verb::Check, stdin.into());
+        assert_eq!(refused.unwrap_err().code, Code::IncompatibleVersion);
+        assert_eq!(request.cni_version, "0.3.1");
+    }
+
+    #[test]
+    fn version_repeats_a_version_that_is_known() {
+        assert_eq!(
+            version_to_repeat(br#"{"cniVersion":"0.3.1"}"#),
+            Version::V0_3_1
+        );
+        for other in [
+            "",
+            "{{{",
+            "{}",
+            r#"{"cniVersion":"9.9.9"}"#,
+            r#"{"cniVersion":5}"#,
+        ] {
+            assert_eq!(
+                version_to_repeat(other.as_bytes()),
+                Version::NEWEST,
+                "{other}"
+            );
+        }
+    }
+}
