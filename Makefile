@@ -1,0 +1,69 @@
+# The commands of this workspace. `make help` lists them.
+
+PLUGINS := $(notdir $(patsubst %/,%,$(wildcard plugins/*/)))
+HOST    := $(shell uname -m)-unknown-linux
+TARGET  ?= $(HOST)-musl
+# Static either way; musl starts faster. Where its target can't be had, the C library is linked in.
+ifeq ($(shell rustup target list --installed 2>/dev/null | grep -x $(TARGET)),)
+  TARGET := $(HOST)-gnu
+  export CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_GNU_RUSTFLAGS := -Ctarget-feature=+crt-static
+endif
+CARGO_TARGET_DIR ?= target
+RELEASE := $(CARGO_TARGET_DIR)/$(TARGET)/release
+DESTDIR ?=
+BINDIR  ?= /opt/cni/bin
+GO_PLUGINS ?= /usr/lib/cni
+KNOWN_GO := conformance/known/containernetworking-plugins-1.1.1.json
+
+say = @printf '\n== %s\n'
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+.PHONY: build
+build: setup-build ## the plugins, static, in target/*/release
+	$(say) "building $(PLUGINS) for $(TARGET)"
+	@# One run for each: built together they would share the features that any one of them asks for.
+	@for plugin in $(PLUGINS); do cargo build --quiet --locked --release --target $(TARGET) -p $$plugin || exit; done
+	@cd $(RELEASE) && ls -l $(PLUGINS) | awk '{ printf "%-12s %7.2f MB\n", $$9, $$5 / 1e6 }'
+
+.PHONY: harness
+harness: setup-build ## the conformance suite
+	$(say) "building the conformance suite"
+	@cargo build --quiet --locked --release --target $(TARGET) -p cni-conformance
+
+.PHONY: install
+install: build ## the plugins into $(DESTDIR)/opt/cni/bin
+	@mkdir -p $(DESTDIR)$(BINDIR)
+	@# A plugin may be running: a new file takes the name in one step, and nobody meets half of it.
+	@for plugin in $(PLUGINS); do \
+	    install -m 0755 $(RELEASE)/$$plugin $(DESTDIR)$(BINDIR)/.$$plugin.new && \
+	    mv -f $(DESTDIR)$(BINDIR)/.$$plugin.new $(DESTDIR)$(BINDIR)/$$plugin || exit; \
+	    echo "$(DESTDIR)$(BINDIR)/$$plugin"; \
+	done
+
+.PHONY: demo
+demo: setup-demo build harness ## a pod gets its second interface, and loses it again
+	@$(RELEASE)/cni-demo --bin-dir $(RELEASE) docs/examples/macvlan.yaml
+
+.PHONY: test
+test: setup-test build harness ## all tests: units, binaries, and the suite over our plugins and the Go ones
+	$(say) "unit and binary tests"
+	@cargo test --quiet --locked --workspace
+	$(say) "conformance of our plugins"
+	@$(RELEASE)/cni-conformance --bin-dir $(RELEASE) $(PLUGINS)
+	$(say) "the same suite over the Go plugins in $(GO_PLUGINS), with their known deviations"
+	@$(RELEASE)/cni-conformance --bin-dir $(GO_PLUGINS) --known $(KNOWN_GO) $(PLUGINS)
+
+.PHONY: lint
+lint: setup-build ## formatting and lints; licences too when cargo-deny is installed
+	$(say) "formatting and lints"
+	@cargo fmt --all --check
+	@cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check licenses bans sources; \
+	 else echo "cargo-deny is not installed: licences and banned crates were not checked"; fi
+
+.PHONY: setup-build setup-demo setup-test
+setup-build setup-demo setup-test: setup-%:
+	@.ci/setup $*
