@@ -44,8 +44,8 @@ install: build ## the plugins into $(DESTDIR)/opt/cni/bin
 	done
 
 .PHONY: demo
-demo: setup-demo build harness ## a pod gets its second interface, and loses it again
-	@$(RELEASE)/cni-demo --bin-dir $(RELEASE) docs/examples/macvlan.yaml
+demo: setup-demo build ## a pod gets its second interface, and loses it again
+	@docs/demo.sh $(RELEASE)
 
 .PHONY: test
 test: setup-test build harness ## all tests: units, binaries, and the suite over our plugins and the Go ones
