@@ -352,3 +352,6 @@ impl Slot {
         (slot.encode() == *bytes).then_some(slot)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -224,8 +224,8 @@ impl Pool {
                 Held::By(content) if keep(&content) => {
                     let hash = index::hash(&content);
                     entries.push(Entry { hash, ip });
-                    let modified = file.metadata().and_then(|m| m.modified());
-                    if let (Some(start), Ok(modified)) = (start, modified)
+                    if let Some(start) = start
+                        && let Ok(modified) = file.metadata().and_then(|m| m.modified())
                         && modified < start
                     {
                         leftovers.push(Leftover { ip, modified });
@@ -487,3 +487,6 @@ fn has_no_links(error: &io::Error) -> bool {
             | ErrorKind::TooManyLinks
     )
 }
+
+#[cfg(test)]
+mod tests;
