@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use proptest::prelude::*;
 
 use super::*;
+use crate::lease::address_of;
 
 /// A pool of a test's own, removed with the value.
 struct Place(PathBuf);
@@ -93,7 +94,7 @@ proptest! {
                     let free = pool.reserve(ip, &owner).unwrap();
                     prop_assert_eq!(free, before.is_none_or(|text| text.is_empty()));
                     if let Step::Reserve = step {
-                        pool.keep();
+                        pool.keep(0);
                     } else if free {
                         drop(pool);
                         prop_assert!(!place.file(ip).exists());
@@ -153,7 +154,7 @@ fn our_own_changes_keep_the_index_valid_and_others_do_not() {
         let mut pool = place.pool();
         pool.held_by(&owner).unwrap();
         assert!(pool.reserve(ip(host), &owner).unwrap());
-        pool.keep();
+        pool.keep(0);
     }
     // The last ADD may have filled the table; then the next command writes it anew.
     place.pool().held_by(&Owner::new("x", "eth0")).unwrap();

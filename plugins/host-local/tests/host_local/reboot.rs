@@ -114,6 +114,20 @@ fn what_was_reserved_in_this_boot_is_not_taken() {
 }
 
 #[test]
+fn status_of_a_new_boot_knows_what_add_will_do() {
+    let (store, conf) = before();
+    let boot = Boot::new(&store);
+    let listing = store.listing();
+    assert!(call("STATUS", "", &conf).refused().contains(FULL));
+    // A runtime that is told 50 sends no ADD, and then nobody would ever make room.
+    boot.call("STATUS", "", &conf).ok();
+    assert_eq!(store.listing(), listing, "STATUS changes nothing");
+    boot.call("DEL", "unknown", &conf).ok();
+    boot.call("STATUS", "", &conf).ok();
+    assert_eq!(boot.call("ADD", "n1", &conf).ok(), "10.9.0.2/29");
+}
+
+#[test]
 fn in_the_same_boot_age_says_nothing() {
     let (store, conf) = before();
     assert!(call("ADD", "n1", &conf).refused().contains(FULL));
