@@ -84,6 +84,9 @@ impl Rtnl {
     /// before it is the consent of the others.
     pub(crate) fn batch(&mut self, requests: Vec<Request>) -> Vec<Refusal> {
         let count = requests.len();
+        if count == 0 {
+            return Vec::new();
+        }
         let mut refusals = Vec::new();
         let done = self.send(requests, NLM_F_ACK).and_then(|first| {
             self.answers(|message| {
@@ -289,4 +292,105 @@ fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
 /// `NLMSG_ALIGN`.
 fn aligned(length: usize) -> usize {
     length.next_multiple_of(4)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+    use crate::bed::{Bed, run};
+    use crate::{address, link};
+
+    #[test]
+    fn each_request_of_a_batch_is_answered_for() {
+        let _bed = Bed::new();
+        let mut rtnl = Rtnl::open().unwrap();
+        let m0 = rtnl.link("m0").unwrap().index;
+        let requests = |indexes: &[u32]| -> Vec<Request> {
+            let addresses = ["10.0.0.1/24", "10.0.0.2/24", "10.0.0.3/24", "10.0.0.4/24"];
+            let pairs = indexes.iter().zip(addresses);
+            pairs
+                .map(|(index, a)| address::add(*index, a.parse().unwrap()))
+                .collect()
+        };
+        let failed = |refusals: Vec<Refusal>| -> Vec<(usize, Option<Errno>)> {
+            refusals
+                .into_iter()
+                .map(|r| (r.index, r.error.errno))
+                .collect()
+        };
+        let nodev = Some(Errno::ENODEV);
+        let some = failed(rtnl.batch(requests(&[m0, 4711, m0, 4712])));
+        assert_eq!(some, [(1, nodev), (3, nodev)]);
+        assert_eq!(
+            failed(rtnl.batch(requests(&[m0]))),
+            [(0, Some(Errno::EEXIST))]
+        );
+        assert_eq!(failed(rtnl.batch(vec![])), []);
+        assert_eq!(failed(rtnl.batch(vec![link::up(m0), link::up(m0)])), []);
+        let shown = run("ip -4 -o addr show m0");
+        assert_eq!(shown.lines().count(), 2, "the kernel went on: {shown}");
+    }
+
+    #[test]
+    fn a_table_of_many_datagrams_is_read_whole() {
+        let bed = Bed::new();
+        let mut batch = String::new();
+        for i in 0..3000 {
+            let (a, b) = (i / 250, i % 250);
+            writeln!(batch, "route add 10.{a}.{b}.0/24 dev m0").unwrap();
+        }
+        let file = std::env::temp_dir().join(format!("routes-{}", std::process::id()));
+        std::fs::write(&file, batch).unwrap();
+        run(&format!("ip -batch {}", file.display()));
+        std::fs::remove_file(&file).unwrap();
+        let mut rtnl = Rtnl::open().unwrap();
+        assert_eq!(rtnl.routes(false).unwrap().len(), 3000);
+        assert_eq!(
+            rtnl.routes(false).unwrap().len(),
+            3000,
+            "the socket can be used again"
+        );
+        assert_eq!(bed.pod(|rtnl| rtnl.routes(false)).unwrap().len(), 0);
+        run("ip route add default dev m0");
+        assert_eq!(crate::default_link().unwrap().name, "m0");
+    }
+
+    #[test]
+    fn the_kernels_reasons_are_read_from_short_and_long_answers() {
+        let reason = [&[9, 0, 1, 0][..], b"why\0\0\0\0\0"].concat();
+        let header = [20_u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let code = (-22_i32).to_ne_bytes();
+        let capped = [&code[..], &header, &reason].concat();
+        let whole = [&code[..], &header, &[0; 4], &reason].concat();
+        let done = [&code[..], &reason].concat();
+        for (kind, flags, payload) in [
+            (NLMSG_ERROR, NLM_F_ACK_TLVS | NLM_F_CAPPED, &capped),
+            (NLMSG_ERROR, NLM_F_ACK_TLVS, &whole),
+            (NLMSG_DONE, NLM_F_ACK_TLVS, &done),
+        ] {
+            let message = Message {
+                kind,
+                flags,
+                sequence: 1,
+                payload,
+            };
+            assert_eq!(message.error().unwrap().msg, "invalid argument: why");
+            let message = Message {
+                kind,
+                flags: 0,
+                sequence: 1,
+                payload,
+            };
+            assert_eq!(message.error().unwrap().msg, "invalid argument");
+            let message = Message {
+                kind,
+                flags,
+                sequence: 1,
+                payload: &[0; 4],
+            };
+            assert_eq!(message.error(), None);
+        }
+    }
 }
