@@ -1,6 +1,7 @@
 //! One pod on one network, seen from the runtime: what libcni keeps between ADD and DEL.
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -38,9 +39,7 @@ pub struct Attachment<'t> {
 impl<'t> Attachment<'t> {
     /// A pod that is not attached yet, on a network of its own.
     pub fn new(trial: &'t Trial<'t>) -> Result<Self, Stop> {
-        let serial = trial.serial();
-        let config = trial.config(&format!("net{serial}"))?;
-        Self::with_config(trial, config)
+        Self::with_config(trial, trial.network(None)?)
     }
 
     /// Another pod on the same network.
@@ -73,6 +72,27 @@ impl<'t> Attachment<'t> {
             .trial
             .stage
             .folder(&format!("stores/{}", self.network()))?)
+    }
+
+    /// The files of the store that name this container: its leases, however the plugin writes them.
+    pub fn leases(&self) -> Result<Vec<PathBuf>, Stop> {
+        let mut leases = Vec::new();
+        let mut folders = vec![self.store()?];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if String::from_utf8_lossy(&fs::read(&path)?)
+                    .lines()
+                    .any(|line| line == self.container)
+                {
+                    leases.push(path);
+                }
+            }
+        }
+        leases.sort();
+        Ok(leases)
     }
 
     /// What a runtime would send for this verb now. GC and STATUS are about the network, and know no pod.

@@ -19,6 +19,7 @@ pub struct Call {
     env: BTreeMap<String, OsString>,
     stdin: Vec<u8>,
     stdin_stays_open: bool,
+    stdout_closed: bool,
     limit: Duration,
 }
 
@@ -29,6 +30,7 @@ impl Call {
             env: BTreeMap::new(),
             stdin: Vec::new(),
             stdin_stays_open: false,
+            stdout_closed: false,
             limit: LIMIT,
         }
         .with("CNI_COMMAND", verb.as_str())
@@ -71,6 +73,12 @@ impl Call {
         self
     }
 
+    /// Closes the plugin's stdout, as a runtime does that died.
+    pub fn stdout_closed(mut self) -> Self {
+        self.stdout_closed = true;
+        self
+    }
+
     /// How long the plugin may take.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
@@ -84,6 +92,7 @@ impl Call {
             env: self.env.clone(),
             stdin: self.stdin.clone(),
             stdin_stays_open: self.stdin_stays_open,
+            stdout_closed: self.stdout_closed,
             limit: self.limit,
         }
     }

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod document;
 pub mod families;
 pub mod known;
+pub mod leases;
 pub mod pod;
 pub mod process;
 pub mod profile;

@@ -24,6 +24,8 @@ pub struct Invocation {
     pub stdin: Vec<u8>,
     /// Leave stdin open behind the bytes, as a runtime does that keeps its pipe.
     pub stdin_stays_open: bool,
+    /// Nobody reads stdout: writing to it is EPIPE.
+    pub stdout_closed: bool,
     /// After this the program and everything it started is killed.
     pub limit: Duration,
 }
@@ -90,8 +92,10 @@ pub fn start(invocation: &Invocation) -> io::Result<Running> {
     let pid = child.id().cast_signed();
     let (sender, parts) = mpsc::channel();
     // One thread for each pipe: a program may answer at length before it has read its request, and must not block on us.
-    if let Some(stdout) = child.stdout.take() {
-        drain(stdout, sender.clone(), Part::Stdout);
+    match child.stdout.take() {
+        Some(stdout) if !invocation.stdout_closed => drain(stdout, sender.clone(), Part::Stdout),
+        // Closed here and now: the program has hardly begun, and answers at its end.
+        closed => drop((closed, sender.send(Part::Stdout(Vec::new())))),
     }
     if let Some(stderr) = child.stderr.take() {
         drain(stderr, sender.clone(), Part::Stderr);

@@ -1,5 +1,6 @@
 //! What the harness has to be told about a plugin: its kind and a configuration that works.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -26,6 +27,10 @@ pub struct Profile {
     /// `{{master}}` is a link of the host namespace, `{{store}}` a folder for the leases of this network,
     /// `{{name}}` the name of the network.
     pub config: Value,
+    /// Further configurations by name: `l2` (no addresses), `dual-stack` (one address of each family), `small-pool` (two
+    /// addresses to hand out, no more). What needs one that is not here is skipped.
+    #[serde(default)]
+    pub variants: BTreeMap<String, Value>,
     /// Capabilities (`runtimeConfig`) the plugin serves, by the names of the conventions.
     #[serde(default)]
     pub capabilities: Vec<String>,
@@ -61,17 +66,18 @@ impl Profile {
             .collect()
     }
 
-    /// The configuration with its placeholders filled in.
-    pub fn config(&self, name: &str, store: &Path) -> Value {
+    /// The configuration with its placeholders filled in, or the variant of that name.
+    pub fn config(&self, variant: Option<&str>, name: &str, store: &Path) -> Option<Value> {
         let store = store.to_string_lossy();
-        fill(
-            &self.config,
+        let config = variant.map_or(Some(&self.config), |variant| self.variants.get(variant))?;
+        Some(fill(
+            config,
             &[
                 ("{{master}}", UPLINK),
                 ("{{store}}", &store),
                 ("{{name}}", name),
             ],
-        )
+        ))
     }
 }
 
@@ -137,7 +143,10 @@ mod tests {
             r#"{"type": "x", "kind": "meta", "config": {"a": ["{{name}}-{{master}}", 1], "b": {"c": "{{store}}/x"}}}"#,
             "test",
         );
-        let config = profile.unwrap().config("net", Path::new("/s"));
+        let config = profile
+            .unwrap()
+            .config(None, "net", Path::new("/s"))
+            .unwrap();
         assert_eq!(
             config,
             serde_json::json!({"a": ["net-uplink", 1], "b": {"c": "/s/x"}})

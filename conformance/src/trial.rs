@@ -85,11 +85,24 @@ impl<'run> Trial<'run> {
         Attachment::new(self)
     }
 
-    /// A configuration for a network of this name, as a runtime would send it.
-    pub fn config(&self, network: &str) -> Result<Value, Stop> {
-        let store = self.stage.folder(&format!("stores/{network}"))?;
-        let mut config = self.plugin.profile.config(network, &store);
-        config["name"] = network.into();
+    /// The same on a network of this variant of the profile; skips the case where the profile has none.
+    pub fn attachment_to(&self, variant: &str) -> Result<Attachment<'_>, Stop> {
+        Attachment::with_config(self, self.network(Some(variant))?)
+    }
+
+    /// The configuration of a new network, as a runtime would send it.
+    pub fn network(&self, variant: Option<&str>) -> Result<Value, Stop> {
+        let name = format!("net{}", self.serial());
+        let store = self.stage.folder(&format!("stores/{name}"))?;
+        let profile = &self.plugin.profile;
+        let Some(mut config) = profile.config(variant, &name, &store) else {
+            let variant = variant.unwrap_or_default();
+            return Err(skip(format!(
+                "the profile of {} has no variant `{variant}`",
+                profile.name
+            )));
+        };
+        config["name"] = name.into();
         config["cniVersion"] = self.version.as_str().into();
         Ok(config)
     }

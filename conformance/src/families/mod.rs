@@ -2,10 +2,20 @@
 
 use crate::requirement::Requirement;
 
+pub mod add;
+pub mod check;
+pub mod del;
+pub mod delegation;
 pub mod version;
 
 /// All families, in the order in which they are asked.
-pub const ALL: &[&[Requirement]] = &[version::REQUIREMENTS];
+pub const ALL: &[&[Requirement]] = &[
+    version::REQUIREMENTS,
+    add::REQUIREMENTS,
+    del::REQUIREMENTS,
+    check::REQUIREMENTS,
+    delegation::REQUIREMENTS,
+];
 
 /// All requirements.
 pub fn requirements() -> impl Iterator<Item = &'static Requirement> {
