@@ -37,6 +37,7 @@ const HEADER: usize = 16;
 pub struct Rtnl {
     socket: Socket,
     sequence: u32,
+    /// The datagram on its way, first out and then in.
     buffer: Vec<u8>,
     strict: bool,
 }
@@ -128,20 +129,20 @@ impl Rtnl {
         }
     }
 
-    /// Asks for a table and returns what `read` makes of its entries.
+    /// Asks for a table with the message `ask` and returns what `read` makes of its entries.
     ///
-    /// The filter in `message` is checked by the kernel, or ignored by kernels before 4.20: `read` has to
+    /// The filter in the message is checked by the kernel, or ignored by kernels before 4.20: `read` has to
     /// filter as well. When the table changes all the time, the last answer is used.
     pub(crate) fn dump<T>(
         &mut self,
-        message: &RouteNetlinkMessage,
+        ask: impl Fn() -> RouteNetlinkMessage,
         read: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
         let mut entries = Vec::new();
         for _ in 0..DUMP_TRIES {
             entries.clear();
             let mut interrupted = false;
-            self.walk(message, |entry| {
+            self.walk(ask(), |entry| {
                 interrupted |= entry.flags & NLM_F_DUMP_INTR != 0;
                 entries.extend(read(entry.payload));
                 ControlFlow::<()>::Continue(())
@@ -158,7 +159,7 @@ impl Rtnl {
     /// is the end of the socket.
     pub(crate) fn first<T>(
         mut self,
-        message: &RouteNetlinkMessage,
+        message: RouteNetlinkMessage,
         read: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Option<T>, Error> {
         self.walk(message, |entry| match read(entry.payload) {
@@ -169,7 +170,7 @@ impl Rtnl {
 
     fn walk<T>(
         &mut self,
-        message: &RouteNetlinkMessage,
+        message: RouteNetlinkMessage,
         mut each: impl FnMut(Message<'_>) -> ControlFlow<T>,
     ) -> Result<Option<T>, Error> {
         if !self.strict {
@@ -177,7 +178,6 @@ impl Rtnl {
             let _ = self.socket.set_netlink_get_strict_chk(true);
             self.strict = true;
         }
-        let message = message.clone();
         let flags = NLM_F_DUMP;
         let first = self.send(vec![Request { message, flags }], 0)?;
         self.answers(|message| match message.kind {
@@ -190,7 +190,8 @@ impl Rtnl {
     /// Sends messages in one datagram, the last one with the flags `last` as well. Returns the number of the first.
     fn send(&mut self, requests: Vec<Request>, last: u16) -> Result<u32, Error> {
         let (first, count) = (self.sequence + 1, requests.len());
-        let mut datagram = Vec::with_capacity(1024);
+        let datagram = &mut self.buffer;
+        datagram.clear();
         for (index, request) in requests.into_iter().enumerate() {
             self.sequence += 1;
             let mut header = NetlinkHeader::default();
@@ -207,7 +208,7 @@ impl Rtnl {
             message.serialize(datagram.get_mut(start..).unwrap_or_default());
         }
         self.socket
-            .send(&datagram, 0)
+            .send(datagram, 0)
             .map_err(|e| Error::from(e).context("failed to ask the kernel"))?;
         Ok(first)
     }
