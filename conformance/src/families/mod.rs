@@ -6,15 +6,23 @@ pub mod add;
 pub mod check;
 pub mod del;
 pub mod delegation;
+pub mod fault;
+pub mod fault_kill;
+pub mod environment;
+pub mod names;
 pub mod version;
 
 /// All families, in the order in which they are asked.
 pub const ALL: &[&[Requirement]] = &[
     version::REQUIREMENTS,
+    environment::REQUIREMENTS,
+    names::REQUIREMENTS,
     add::REQUIREMENTS,
     del::REQUIREMENTS,
     check::REQUIREMENTS,
     delegation::REQUIREMENTS,
+    fault::REQUIREMENTS,
+    fault_kill::REQUIREMENTS,
 ];
 
 /// All requirements.
