@@ -195,10 +195,7 @@ fn create_link(conf: &Conf, ifname: &str, pod: &Netns) -> Result<(), Error> {
         };
         let target = (!conf.link_in_container).then_some(pod);
         let created = rtnl.create(&child, target);
-        created.map_err(|e| {
-            e.context(format!("failed to create macvlan {ifname:?}"))
-                .into()
-        })
+        created.map_err(|e| e.context("failed to create macvlan").into())
     })
 }
 
