@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cni::text::{parse_cidr, parse_ip};
+use cni::text::{format_mac, parse_cidr, parse_ip};
 use cni::{Interface, Ip, Route, Success};
 use kernel::{Error, announce_addresses, configure};
 use nix::errno::Errno;
@@ -88,6 +88,22 @@ fn addresses_routes_and_announcements() {
     }
     let keep = bed.in_pod("sysctl -n net.ipv6.conf.net1.keep_addr_on_down");
     assert_eq!(keep, "0\n", "there is no IPv6 address");
+}
+
+#[test]
+fn neighbours_hear_of_the_address_at_once() {
+    let bed = Bed::new();
+    run("ip addr add 10.77.0.1/24 dev m0peer");
+    run("sysctl -w net.ipv4.conf.m0peer.arp_accept=1");
+    bed.macvlan("net1").unwrap();
+    assert_eq!(run("ip neigh show 10.77.0.2"), "");
+    set_up(&bed, &result(&["10.77.0.2/24"], &[])).unwrap();
+    let mac = format_mac(&bed.link("net1").unwrap().mac);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !run("ip neigh show 10.77.0.2").contains(&mac) {
+        assert!(Instant::now() < deadline, "no gratuitous ARP was heard");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]
