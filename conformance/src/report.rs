@@ -63,6 +63,8 @@ pub struct Report {
     lane_started: Instant,
     counts: BTreeMap<String, [Count; 2]>,
     skips: BTreeMap<String, usize>,
+    /// Failures shown in full, and at which version: at the next ones a line will do.
+    told: BTreeMap<String, Version>,
 }
 
 impl Report {
@@ -80,6 +82,7 @@ impl Report {
             lane_started: now,
             counts: BTreeMap::new(),
             skips: BTreeMap::new(),
+            told: BTreeMap::new(),
         })
     }
 
@@ -121,7 +124,7 @@ impl Report {
         Ok(())
     }
 
-    fn tell(&self, outcome: &Outcome) {
+    fn tell(&mut self, outcome: &Outcome) {
         let Requirement {
             id,
             sentence,
@@ -135,6 +138,13 @@ impl Report {
         );
         match &outcome.verdict {
             Verdict::Fail(failure) => {
+                let question =
+                    format!("{} {id}/{}", outcome.plugin.profile.name, outcome.case.name);
+                if let Some(first) = self.told.get(&question) {
+                    println!("FAIL {headline}: as at {first}: {}", failure.what);
+                    return;
+                }
+                self.told.insert(question, *version);
                 println!("\nFAIL {headline}: {level}: {sentence} [{section}]");
                 println!("     {}", failure.what);
                 if let Some(exchange) = &failure.exchange {

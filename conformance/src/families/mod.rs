@@ -6,10 +6,13 @@ pub mod add;
 pub mod check;
 pub mod del;
 pub mod delegation;
+pub mod environment;
 pub mod fault;
 pub mod fault_kill;
-pub mod environment;
+pub mod gc_status;
 pub mod names;
+pub mod output;
+pub mod stdin;
 pub mod version;
 
 /// All families, in the order in which they are asked.
@@ -17,6 +20,9 @@ pub const ALL: &[&[Requirement]] = &[
     version::REQUIREMENTS,
     environment::REQUIREMENTS,
     names::REQUIREMENTS,
+    stdin::REQUIREMENTS,
+    output::REQUIREMENTS,
+    gc_status::REQUIREMENTS,
     add::REQUIREMENTS,
     del::REQUIREMENTS,
     check::REQUIREMENTS,
