@@ -296,3 +296,18 @@ fn an_address_that_another_host_has() {
         r#"failed to settle addresses for "net1": link net1 has address fd00:77::2 in DADFAILED state"#
     );
 }
+
+#[test]
+fn a_detection_that_takes_too_long() {
+    let bed = Bed::new();
+    bed.in_pod("sysctl -w net.ipv6.conf.default.dad_transmits=30");
+    bed.macvlan("net1").unwrap();
+    let started = Instant::now();
+    let error = set_up(&bed, &result(&["fd00:77::2/64 fd00:77::1"], &[])).unwrap_err();
+    assert_eq!(
+        error.msg,
+        r#"failed to settle addresses for "net1": link net1 still has tentative addresses after 5 seconds"#
+    );
+    let took = started.elapsed();
+    assert!((5..7).contains(&took.as_secs()), "{took:?}");
+}
