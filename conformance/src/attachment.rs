@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use crate::answer::Answer;
 use crate::cable::Cable;
 use crate::call::Call;
+use crate::ensure;
 use crate::pod::Pod;
-use crate::requirement::Stop;
+use crate::requirement::{Stop, Verdict};
 use crate::spec::{Kind, V0_4_0, Verb};
 use crate::trial::Trial;
 
@@ -110,6 +111,26 @@ impl<'t> Attachment<'t> {
         }
         leases.sort();
         Ok(leases)
+    }
+
+    /// Requires that the pod is as it was before the first call and that nothing is held for it.
+    pub fn untouched(&self) -> Verdict {
+        let now = self.pod.state()?;
+        let changed = match &self.cable {
+            Some(cable) => now != cable.pod,
+            None => now.links.iter().any(|link| link.name != "lo"),
+        };
+        ensure!(
+            !changed,
+            "the call was refused, but the pod has changed: {:?}",
+            now.links
+        );
+        let leases = self.leases()?;
+        ensure!(
+            leases.is_empty(),
+            "the call was refused, but there are {leases:?}"
+        );
+        Ok(())
     }
 
     /// What a runtime would send for this verb now. GC and STATUS are about the network, and know no pod.

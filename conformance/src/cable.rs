@@ -2,10 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::pod::Pod;
+use crate::pod::{NetState, Pod};
 use crate::requirement::Stop;
 use crate::spec::{V0_3_0, V1_0_0};
 use crate::trial::Trial;
+
+/// What the names of the host's ends begin with. They come and go with the pods, whatever a plugin does.
+pub const PREFIX: &str = "cable";
 
 /// A pod's end of a cable.
 #[derive(Clone, Debug)]
@@ -16,13 +19,15 @@ pub struct Cable {
     pub gateway: String,
     /// What the plugin that made it would have printed.
     pub result: Value,
+    /// The pod before any call.
+    pub pod: NetState,
 }
 
 impl Cable {
     /// Lays a cable to the interface `ifname` of the pod, on a subnet of its own.
     pub fn lay(trial: &Trial<'_>, pod: &Pod<'_>, ifname: &str) -> Result<Self, Stop> {
         let serial = trial.serial();
-        let host_end = format!("cable{serial}");
+        let host_end = format!("{PREFIX}{serial}");
         // 10.128.0.0/9 has 32768 subnets of 256; a run does not need as many.
         let subnet = format!("10.{}.{}", 128 + (serial >> 8) % 128, serial & 255);
         let (address, gateway) = (format!("{subnet}.2"), format!("{subnet}.1"));
@@ -57,6 +62,7 @@ impl Cable {
             address,
             gateway,
             result,
+            pod: pod.state()?,
         })
     }
 }
