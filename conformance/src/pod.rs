@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::Value;
 
 use crate::result::parse_cidr;
@@ -38,6 +38,11 @@ impl<'stage> Pod<'stage> {
         self.stage.ip(&[&["-n", &self.name], arguments].concat())
     }
 
+    /// Does something inside it, on a thread of its own.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        inside(&self.path, work)
+    }
+
     /// Everything in it.
     pub fn state(&self) -> io::Result<NetState> {
         NetState::read(self.stage, Some(&self.name))
@@ -59,6 +64,19 @@ impl Drop for Pod<'_> {
     fn drop(&mut self) {
         self.vanish();
     }
+}
+
+/// Does something inside the network namespace at `path`, on a thread of its own that ends there.
+pub fn inside<T: Send>(path: &Path, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let namespace = File::open(path)?;
+    let enter = || {
+        setns(&namespace, CloneFlags::CLONE_NEWNET)?;
+        work()
+    };
+    thread::scope(|scope| {
+        let died = |_| Err(io::Error::other("the thread in the namespace died"));
+        scope.spawn(enter).join().unwrap_or_else(died)
+    })
 }
 
 /// Makes a network namespace and mounts it under [`NETNS_DIR`], as `ip netns add` does.

@@ -16,6 +16,7 @@ pub mod gc_status;
 pub mod names;
 pub mod output;
 pub mod stdin;
+pub mod traffic;
 pub mod version;
 
 /// All families, in the order in which they are asked.
@@ -33,6 +34,7 @@ pub const ALL: &[&[Requirement]] = &[
     chaining::REQUIREMENTS,
     capability::REQUIREMENTS,
     concurrency::REQUIREMENTS,
+    traffic::REQUIREMENTS,
     fault::REQUIREMENTS,
     fault_kill::REQUIREMENTS,
 ];
