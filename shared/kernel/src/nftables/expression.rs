@@ -416,7 +416,7 @@ pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// The structures of the three xtables extensions that port mappings are made of.
+/// The structures of the xtables extensions that port mappings are made of.
 pub mod xt {
     use std::net::{IpAddr, SocketAddr};
 
@@ -441,6 +441,15 @@ pub mod xt {
         ports
             .map(|p| Some(u16::from_ne_bytes(p.try_into().ok()?)))
             .collect()
+    }
+
+    /// The bits that a `MARK` target (`struct xt_mark_tginfo2`) sets, or that a `mark` match (`struct
+    /// xt_mark_mtinfo1`) asks for. `None` when other bits are touched or the match is inverted.
+    pub fn mark(info: &[u8]) -> Option<u32> {
+        let number = |at: usize| Some(u32::from_ne_bytes(info.get(at..at + 4)?.try_into().ok()?));
+        let (mark, mask) = (number(0)?, number(4)?);
+        let inverted = info.get(8).is_some_and(|b| *b != 0);
+        (mark == mask && !inverted).then_some(mark)
     }
 
     /// Where a `DNAT` target sends packets, revisions 1 and 2 (`struct nf_nat_range`, `nf_nat_range2`): flags,

@@ -142,19 +142,19 @@ impl Nftables {
         Ok(rules.collect())
     }
 
-    /// Whether the table has a chain of this name.
-    pub fn has_chain(&mut self, family: Family, table: &str, chain: &str) -> io::Result<bool> {
-        let answer = self
+    /// The names of a table's chains. A table that is not there has none.
+    ///
+    /// Errors: as [`Nftables::rules`].
+    pub fn chains(&mut self, family: Family, table: &str) -> io::Result<Vec<String>> {
+        let bodies = self
             .socket
-            .request(message(GETCHAIN), 0, &header(family), |body| {
-                body.string(CHAIN_TABLE, table);
-                body.string(CHAIN_NAME, chain);
-            });
-        match answer {
-            Ok(answers) => Ok(!answers.is_empty()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(e) => Err(e),
-        }
+            .request(message(GETCHAIN), DUMP, &header(family), |_| {})?;
+        let names = bodies.iter().filter_map(|body| {
+            let body = body.get(4..)?;
+            let of_table = wire::string(wire::attribute(body, CHAIN_TABLE)?) == table;
+            of_table.then(|| wire::attribute(body, CHAIN_NAME).map(wire::string))?
+        });
+        Ok(names.collect())
     }
 
     /// Makes all changes or none, provided that the rule set is still the one of `generation`.
@@ -431,8 +431,8 @@ mod tests {
             ("c", &expressions)
         );
         assert_eq!(rule.userdata, noted);
-        assert!(nftables.has_chain(Family::Ip, "t", "c").unwrap());
-        assert!(!nftables.has_chain(Family::Ip6, "t", "c").unwrap());
+        assert_eq!(nftables.chains(Family::Ip, "t").unwrap(), ["c"]);
+        assert!(nftables.chains(Family::Ip, "other").unwrap().is_empty());
         assert!(nftables.rules(Family::Ip6, "t").unwrap().is_empty());
 
         let mut removal = Transaction::default();
