@@ -73,8 +73,10 @@ pub(crate) fn refuse_conflicts(job: &Job, held: &[Held]) -> Result<(), Error> {
         .iter()
         .flat_map(|address| job.forwards(address.ip()));
     let conflict = wanted.find_map(|forward| {
+        // The same target is the same pod: the holder has left the address, and nothing would go astray.
         let holds = |other: &&Held| {
             other.container_id != job.attachment.container_id
+                && other.forward.target != forward.target
                 && !other.has_conditions
                 && other.forward.collides(&forward)
         };

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::nftables::Family;
-use crate::wire::{DUMP, Socket, attribute};
+use crate::wire::{Body, DUMP, Socket, attribute};
 
 // include/uapi/linux/netfilter/nfnetlink_conntrack.h
 const NFNL_SUBSYS_CTNETLINK: u16 = 1;
@@ -55,7 +55,7 @@ impl Conntrack {
     /// The connections of one transport protocol (`IPPROTO_*`).
     pub fn connections(&mut self, family: Family, protocol: u8) -> io::Result<Vec<Connection>> {
         // Kernels before 5.8 ignore the filter and send everything; so the protocol is compared again below.
-        let bodies = self.socket.request(GET, DUMP, &header(family), |body| {
+        let fill = |body: &mut Body<'_>| {
             body.nested(TUPLE_ORIGINAL, |body| {
                 body.nested(TUPLE_PROTOCOL, |body| {
                     body.bytes(PROTOCOL_NUMBER, &[protocol])
@@ -64,16 +64,18 @@ impl Conntrack {
             body.nested(FILTER, |body| {
                 body.bytes(FILTER_ORIGINAL_FLAGS, &FILTER_BY_PROTOCOL.to_ne_bytes());
             });
-        })?;
-        let connections = bodies
-            .iter()
-            .filter_map(|body| read(family, protocol, body.get(4..)?));
-        Ok(connections.collect())
+        };
+        let mut connections = Vec::new();
+        self.socket
+            .request((GET, DUMP), &header(family), fill, |body| {
+                connections.extend(read(family, protocol, body.get(4..).unwrap_or_default()));
+            })?;
+        Ok(connections)
     }
 
     /// Forgets a connection. One that has ended by itself is success.
     pub fn forget(&mut self, family: Family, connection: &Connection) -> io::Result<()> {
-        let answer = self.socket.request(DELETE, 0, &header(family), |body| {
+        let fill = |body: &mut Body<'_>| {
             body.bytes(TUPLE_ORIGINAL, &connection.original);
             if let Some(id) = &connection.id {
                 body.bytes(ID, id);
@@ -81,7 +83,10 @@ impl Conntrack {
             if let Some(zone) = &connection.zone {
                 body.bytes(ZONE, zone);
             }
-        });
+        };
+        let answer = self
+            .socket
+            .request((DELETE, 0), &header(family), fill, |_| {});
         match answer {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),
@@ -130,7 +135,6 @@ fn end_of(tuple: &[u8], address: u16, port: u16) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Body;
 
     #[test]
     fn both_directions_are_read() {

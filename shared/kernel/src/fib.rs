@@ -33,26 +33,27 @@ pub fn way_to(address: IpAddr) -> io::Result<Option<Way>> {
     header[0] = family;
     header[1] = bits;
     let mut socket = Socket::open(netlink_sys::protocols::NETLINK_ROUTE)?;
-    let answer = socket.request(RTM_GETROUTE, 0, &header, |body| {
-        body.bytes(RTA_DST, &octets)
-    });
-    let bodies = match answer {
-        Err(e)
-            if matches!(
-                e.raw_os_error(),
-                Some(nix::libc::ENETUNREACH | nix::libc::EHOSTUNREACH)
-            ) =>
-        {
-            return Ok(None);
-        }
-        other => other?,
-    };
-    let way = bodies.first().map(|body| Way {
+    let mut way = None;
+    let answer = socket.request(
+        (RTM_GETROUTE, 0),
+        &header,
+        |body| body.bytes(RTA_DST, &octets),
+        |body| way = Some(read(body)),
+    );
+    match answer.map_err(|e| (e.raw_os_error(), e)) {
+        Err((Some(nix::libc::ENETUNREACH | nix::libc::EHOSTUNREACH), _)) => Ok(None),
+        Err((_, e)) => Err(e),
+        Ok(()) => Ok(way),
+    }
+}
+
+fn read(body: &[u8]) -> Way {
+    let attributes = body.get(RTMSG..).unwrap_or_default();
+    let link = attribute(attributes, RTA_OIF).and_then(|index| index.try_into().ok());
+    Way {
         is_local: body.get(RTM_TYPE) == Some(&RTN_LOCAL),
-        link: attribute(body.get(RTMSG..).unwrap_or_default(), RTA_OIF)
-            .and_then(|index| Some(u32::from_ne_bytes(index.try_into().ok()?))),
-    });
-    Ok(way)
+        link: link.map(u32::from_ne_bytes),
+    }
 }
 
 #[cfg(test)]

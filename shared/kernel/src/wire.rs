@@ -194,37 +194,35 @@ impl Socket {
         self.sequence
     }
 
-    /// Sends one request and returns the bodies of all messages that answer it. With [`DUMP`] these are many,
-    /// without it one at most. `NLM_F_ACK` is added.
+    /// Sends one request and hands the bodies of all messages that answer it to `each`. With [`DUMP`] these are
+    /// many, without it one at most. `NLM_F_ACK` is added.
     ///
     /// Errors: what the kernel answered; `Interrupted` when the table changed while it was dumped.
     pub(crate) fn request(
         &mut self,
-        kind: u16,
-        flags: u16,
+        (kind, flags): (u16, u16),
         header: &[u8],
         fill: impl FnOnce(&mut Body<'_>),
-    ) -> io::Result<Vec<Vec<u8>>> {
+        mut each: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
         let sequence = self.next_sequence();
         let mut messages = Messages::default();
         messages.push((kind, flags | ACK, sequence), header, fill);
         self.inner.send(messages.as_bytes(), 0)?;
-        let (mut answers, mut interrupted) = (Vec::new(), false);
+        let mut interrupted = false;
         loop {
-            for message in self.receive(0)? {
-                if message.sequence != sequence {
-                    continue;
-                }
+            let received = self.receive(0)?;
+            for message in split(received).filter(|message| message.sequence == sequence) {
                 interrupted |= message.flags & DUMP_INTERRUPTED != 0;
                 match message.kind {
                     NLMSG_DONE | NLMSG_ERROR => {
                         message.outcome()?;
                         return match interrupted {
                             true => Err(io::ErrorKind::Interrupted.into()),
-                            false => Ok(answers),
+                            false => Ok(()),
                         };
                     }
-                    _ => answers.push(message.body),
+                    _ => each(message.body),
                 }
             }
         }
@@ -237,11 +235,7 @@ impl Socket {
         self.inner.send(messages.as_bytes(), 0)?;
         loop {
             match self.receive(nix::libc::MSG_DONTWAIT) {
-                Ok(complaints) => {
-                    for complaint in complaints {
-                        complaint.outcome()?;
-                    }
-                }
+                Ok(received) => split(received).try_for_each(|complaint| complaint.outcome())?,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) => return Err(e),
             }
@@ -260,30 +254,31 @@ impl Socket {
         }
     }
 
-    fn receive(&mut self, flags: i32) -> io::Result<Vec<Message>> {
-        let mut window = self.buffer.as_mut_slice();
+    fn receive(&mut self, flags: i32) -> io::Result<&[u8]> {
         let received = loop {
+            let mut window = self.buffer.as_mut_slice();
             match self.inner.recv(&mut window, flags) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 other => break other?,
             }
         };
-        let mut rest = self.buffer.get(..received).unwrap_or_default();
-        let mut messages = Vec::new();
-        while let (Some(length), Some(header)) = (u32_at(rest, 0), rest.get(4..HEADER)) {
-            let length = length as usize;
-            messages.push(Message {
-                kind: u16_at(header, 0).unwrap_or(0),
-                flags: u16_at(header, 2).unwrap_or(0),
-                sequence: u32_at(header, 4).unwrap_or(0),
-                body: rest.get(HEADER..length).unwrap_or_default().to_vec(),
-            });
-            rest = rest
-                .get(length.max(HEADER).next_multiple_of(4)..)
-                .unwrap_or_default();
-        }
-        Ok(messages)
+        Ok(self.buffer.get(..received).unwrap_or_default())
     }
+}
+
+/// The messages of one datagram.
+fn split(mut rest: &[u8]) -> impl Iterator<Item = Message<'_>> {
+    std::iter::from_fn(move || {
+        let length = u32_at(rest, 0)? as usize;
+        let message = Message {
+            kind: u16_at(rest, 4)?,
+            flags: u16_at(rest, 6)?,
+            sequence: u32_at(rest, 8)?,
+            body: rest.get(HEADER..length)?,
+        };
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(message)
+    })
 }
 
 impl std::fmt::Debug for Socket {
@@ -292,17 +287,17 @@ impl std::fmt::Debug for Socket {
     }
 }
 
-struct Message {
+struct Message<'a> {
     kind: u16,
     flags: u16,
     sequence: u32,
-    body: Vec<u8>,
+    body: &'a [u8],
 }
 
-impl Message {
+impl Message<'_> {
     /// The error in an `NLMSG_ERROR`, which is an acknowledgement when its number is 0, or in an `NLMSG_DONE`.
     fn outcome(&self) -> io::Result<()> {
-        match u32_at(&self.body, 0).unwrap_or(0) as i32 {
+        match u32_at(self.body, 0).unwrap_or(0) as i32 {
             0 => Ok(()),
             error => Err(io::Error::from_raw_os_error(-error)),
         }

@@ -13,7 +13,21 @@ use crate::decode::{Facts, facts};
 /// The table that iptables-nft keeps its nat rules in.
 pub(super) const TABLE: &str = "nat";
 
-/// What is in the table.
+/// The chains of the table that everything of port mappings is entered from, and those that all share.
+const OUTER_CHAINS: [&str; 7] = [
+    "PREROUTING",
+    "OUTPUT",
+    "POSTROUTING",
+    names::DNAT,
+    names::OLD_SNAT,
+    names::SETMARK,
+    names::MASQ,
+];
+
+/// Which chains of attachments somebody wants to see the rules of, knowing those outside of them.
+pub(super) type Inside<'a> = &'a dyn Fn(&Listing) -> Vec<String>;
+
+/// What is in the table. From the kernel only the rules that were asked for: a busy host has thousands.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Listing {
     pub(super) family: Family,
@@ -40,10 +54,14 @@ pub(super) enum Source {
 
 impl Listing {
     /// Reads the table that this tool writes.
-    pub(super) fn read(tool: &Tool) -> Result<Listing, Error> {
+    pub(super) fn read(tool: &Tool, inside: Inside<'_>) -> Result<Listing, Error> {
         if tool.writes_nf_tables() {
             let listing = until_undisturbed(|| {
-                Ok(Listing::from_kernel(&mut Nftables::open()?, tool.family)?)
+                Ok(Listing::from_kernel(
+                    &mut Nftables::open()?,
+                    tool.family,
+                    inside,
+                )?)
             })?;
             if listing.is_understood() {
                 return Ok(listing);
@@ -56,30 +74,38 @@ impl Listing {
     }
 
     /// Reads the table of iptables-nft by netlink.
-    pub(super) fn from_kernel(nftables: &mut Nftables, family: Family) -> io::Result<Listing> {
+    pub(super) fn from_kernel(
+        nftables: &mut Nftables,
+        family: Family,
+        inside: Inside<'_>,
+    ) -> io::Result<Listing> {
         let chains = nftables.chains(family, TABLE)?;
-        if chains.is_empty() {
-            return Ok(Listing {
-                family,
-                chains,
-                rules: Vec::new(),
-            });
+        let mut listing = Listing {
+            family,
+            chains,
+            rules: Vec::new(),
+        };
+        for chain in OUTER_CHAINS {
+            listing.load(nftables, chain)?;
+        }
+        for chain in inside(&listing) {
+            listing.load(nftables, &chain)?;
+        }
+        Ok(listing)
+    }
+
+    fn load(&mut self, nftables: &mut Nftables, chain: &str) -> io::Result<()> {
+        if !self.has_chain(chain) {
+            return Ok(());
         }
         let listed = |rule: Rule| Listed {
             chain: rule.chain.clone(),
-            facts: facts(family, &rule.expressions),
+            facts: facts(self.family, &rule.expressions),
             source: Source::Kernel(rule),
         };
-        let rules = nftables
-            .rules(family, TABLE)?
-            .into_iter()
-            .map(listed)
-            .collect();
-        Ok(Listing {
-            family,
-            chains,
-            rules,
-        })
+        let rules = nftables.chain_rules(self.family, TABLE, chain)?;
+        self.rules.extend(rules.into_iter().map(listed));
+        Ok(())
     }
 
     /// Whether all rules of port mappings have a form that is known. A newer iptables may choose others, and then
@@ -121,6 +147,18 @@ impl Listing {
             .filter(move |rule| rule.facts.jump.as_deref() == Some(chain))
     }
 
+    /// The chains that are entered by packets to one of these ports.
+    pub(super) fn chains_for_ports(&self, ports: &[u16]) -> Vec<String> {
+        let of_port = |rule: &&Listed| rule.facts.ports.iter().any(|port| ports.contains(port));
+        let entries = self.rules.iter().filter(|rule| rule.chain == names::DNAT);
+        sorted(
+            entries
+                .filter(of_port)
+                .filter_map(|rule| rule.facts.jump.clone())
+                .collect(),
+        )
+    }
+
     /// How many rules a chain has.
     pub(super) fn rules_in(&self, chain: &str) -> usize {
         self.rules.iter().filter(|rule| rule.chain == chain).count()
@@ -142,15 +180,8 @@ impl Listing {
                     .as_ref()
                     .is_some_and(|comment| comment.starts_with(&start))
         };
-        let mut chains: Vec<String> = self
-            .rules
-            .iter()
-            .filter(of_network)
-            .filter_map(|rule| rule.facts.jump.clone())
-            .collect();
-        chains.sort();
-        chains.dedup();
-        chains
+        let entries = self.rules.iter().filter(of_network);
+        sorted(entries.filter_map(|rule| rule.facts.jump.clone()).collect())
     }
 
     /// The mappings that lead to other chains than `own`.
@@ -177,4 +208,11 @@ impl Listing {
         });
         held.collect()
     }
+}
+
+/// Each name once.
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names.dedup();
+    names
 }

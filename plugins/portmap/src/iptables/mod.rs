@@ -13,6 +13,7 @@ mod script;
 mod tool;
 
 use cni::{Attachment as Valid, Error};
+use ipnetwork::IpNetwork;
 use kernel::nftables::Family;
 
 use crate::backend::{Backend, Held, family_name, refuse_conflicts};
@@ -36,39 +37,19 @@ impl Backend for Iptables {
 
     fn add(&self, job: &Job) -> Result<(), Error> {
         let _lock = lock::take()?;
-        let families: Vec<Family> = job.addresses.iter().map(|a| Family::of(a.ip())).collect();
-        let tools = families
-            .iter()
-            .map(|family| find(*family))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut listings = tools
-            .iter()
-            .map(Listing::read)
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut prepared = Vec::new();
+        for address in &job.addresses {
+            let tool = find(Family::of(address.ip()))?;
+            let listing = read(&tool, job)?;
+            prepared.push((*address, tool, listing));
+        }
         let chain = names::chain(&job.attachment);
-        let held: Vec<Held> = listings
-            .iter()
-            .flat_map(|listing| listing.held(&chain))
-            .collect();
+        let listings = prepared.iter().map(|(.., listing)| listing);
+        let held: Vec<Held> = listings.flat_map(|listing| listing.held(&chain)).collect();
         refuse_conflicts(job, &held)?;
-        for ((address, tool), listing) in job.addresses.iter().zip(&tools).zip(&mut listings) {
-            let mut attempt = 1;
-            loop {
-                let script = script::set_up(job, *address, listing);
-                match tool.restore(&script.to_string()) {
-                    Ok(()) => break,
-                    // A chain that the original has created meanwhile, or a rule that it has removed.
-                    Err(e) if attempt < ATTEMPTS && e.is_about_rules() => {
-                        attempt += 1;
-                        let before = std::mem::replace(listing, Listing::read(tool)?);
-                        if before == *listing {
-                            return Err(set_up_failed(e));
-                        }
-                    }
-                    Err(e) => return Err(set_up_failed(e)),
-                }
-            }
-            removal::drop_replaced(listing, &chain)?;
+        for (address, tool, listing) in prepared {
+            let replaced = set_up(job, address, &tool, listing)?;
+            removal::drop_replaced(&replaced, &chain)?;
         }
         Ok(())
     }
@@ -107,15 +88,48 @@ fn find(family: Family) -> Result<Tool, Error> {
         .map_err(|e| Error::plugin(format!("failed to open {}: {e}", tool::name(family))))
 }
 
-fn set_up_failed(e: tool::Failure) -> Error {
-    Error::plugin(format!("unable to setup DNAT: {e}"))
+/// What a set-up has to know: who else wants the same ports.
+fn read(tool: &Tool, job: &Job) -> Result<Listing, Error> {
+    let ports: Vec<u16> = job.settings.mappings.iter().map(|m| m.host_port).collect();
+    Listing::read(tool, &|listing: &Listing| listing.chains_for_ports(&ports))
+}
+
+/// Writes the rules to one address. Returns the listing that they were written for.
+fn set_up(
+    job: &Job,
+    address: IpNetwork,
+    tool: &Tool,
+    mut listing: Listing,
+) -> Result<Listing, Error> {
+    for _ in 1..ATTEMPTS {
+        let script = script::set_up(job, address, &listing).to_string();
+        let Err(failure) = tool.restore(&script) else {
+            return Ok(listing);
+        };
+        let now = match failure.is_about_rules() {
+            true => read(tool, job)?,
+            false => return Err(set_up_failed(failure)),
+        };
+        if now == listing {
+            return Err(set_up_failed(failure));
+        }
+        // The original has created a chain meanwhile, or removed a rule.
+        listing = now;
+    }
+    let script = script::set_up(job, address, &listing).to_string();
+    tool.restore(&script).map_err(set_up_failed)?;
+    Ok(listing)
+}
+
+fn set_up_failed(failure: tool::Failure) -> Error {
+    Error::plugin(format!("unable to setup DNAT: {failure}"))
 }
 
 /// The chain of the attachment has the wanted rules, all of them and no other, and is entered as it has to be.
-fn check_family(job: &Job, address: ipnetwork::IpNetwork) -> Result<(), Error> {
+fn check_family(job: &Job, address: IpNetwork) -> Result<(), Error> {
     let tool = find(Family::of(address.ip()))?;
-    let listing = Listing::read(&tool)?;
     let chain = names::chain(&job.attachment);
+    let listing = Listing::read(&tool, &|_: &Listing| vec![chain.clone()])?;
     if !listing.has_chain(&chain) {
         let why = format!("chain {chain} not found in iptables table nat");
         return Err(Error::plugin(why));

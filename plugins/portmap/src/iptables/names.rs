@@ -7,6 +7,8 @@ use crate::mapping::Attachment;
 pub(super) const DNAT: &str = "CNI-HOSTPORT-DNAT";
 pub(super) const SETMARK: &str = "CNI-HOSTPORT-SETMARK";
 pub(super) const MASQ: &str = "CNI-HOSTPORT-MASQ";
+/// What the chains of versions of the original before 0.8 for the way back are entered from.
+pub(super) const OLD_SNAT: &str = "CNI-HOSTPORT-SNAT";
 /// What the chain of an attachment begins with.
 pub(super) const CHAIN_PREFIX: &str = "CNI-DN-";
 

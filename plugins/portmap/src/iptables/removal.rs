@@ -6,7 +6,7 @@ use std::io;
 use cni::Error;
 use kernel::nftables::{Family, Nftables, Transaction};
 
-use super::listing::{Listing, Source, TABLE};
+use super::listing::{Inside, Listing, Source, TABLE};
 use super::script::Script;
 use super::tool::Tool;
 use super::{ATTEMPTS, lock, save};
@@ -15,7 +15,7 @@ use crate::mapping::Forward;
 
 /// Removes the chains that `which` names, with their entries, from all tables of both families. It goes on past
 /// failures and reports them at the end.
-pub(super) fn everywhere(which: &dyn Fn(&Listing) -> Vec<String>) -> Result<Vec<Forward>, Error> {
+pub(super) fn everywhere(which: Inside<'_>) -> Result<Vec<Forward>, Error> {
     let (mut removed, mut errors) = (Vec::new(), Vec::new());
     for family in Family::ALL {
         for outcome in [from_nf_tables(family, which), from_legacy(family, which)] {
@@ -33,10 +33,7 @@ pub(super) fn everywhere(which: &dyn Fn(&Listing) -> Vec<String>) -> Result<Vec<
 }
 
 /// The chains that are both named and there, and the forwards in them.
-fn meant(
-    listing: &Listing,
-    which: &dyn Fn(&Listing) -> Vec<String>,
-) -> (Vec<String>, Vec<Forward>) {
+fn meant(listing: &Listing, which: Inside<'_>) -> (Vec<String>, Vec<Forward>) {
     let mut chains = which(listing);
     chains.retain(|chain| listing.has_chain(chain));
     let inside = listing
@@ -47,17 +44,14 @@ fn meant(
     (chains, forwards)
 }
 
-fn from_nf_tables(
-    family: Family,
-    which: &dyn Fn(&Listing) -> Vec<String>,
-) -> Result<Vec<Forward>, Error> {
+fn from_nf_tables(family: Family, which: Inside<'_>) -> Result<Vec<Forward>, Error> {
     // A kernel without nf_tables has no rules in it.
     let Ok(mut nftables) = Nftables::open() else {
         return Ok(Vec::new());
     };
     until_undisturbed(|| {
         let generation = nftables.generation()?;
-        let listing = Listing::from_kernel(&mut nftables, family)?;
+        let listing = Listing::from_kernel(&mut nftables, family, which)?;
         let (chains, forwards) = meant(&listing, which);
         let mut changes = Transaction::default();
         for chain in &chains {
@@ -101,10 +95,7 @@ fn delete_entries(changes: &mut Transaction, listing: &Listing, chain: &str) {
     }
 }
 
-fn from_legacy(
-    family: Family,
-    which: &dyn Fn(&Listing) -> Vec<String>,
-) -> Result<Vec<Forward>, Error> {
+fn from_legacy(family: Family, which: Inside<'_>) -> Result<Vec<Forward>, Error> {
     if !legacy_table_exists(family) {
         return Ok(Vec::new());
     }

@@ -284,16 +284,17 @@ impl Expression {
 
     /// Reads name and data. What is not understood is [`Expression::Other`].
     pub(super) fn read(expression: &[u8]) -> Expression {
-        let name = wire::string(attribute(expression, 1).unwrap_or_default());
+        let name = attribute(expression, 1).unwrap_or_default();
+        let name = name.strip_suffix(&[0]).unwrap_or(name);
         let data = attribute(expression, 2).unwrap_or_default();
-        Expression::read_data(&name, data).unwrap_or(Expression::Other(name))
+        Expression::read_data(name, data).unwrap_or_else(|| Expression::Other(wire::string(name)))
     }
 
-    fn read_data(name: &str, from: &[u8]) -> Option<Expression> {
+    fn read_data(name: &[u8], from: &[u8]) -> Option<Expression> {
         let number = |kind| attribute(from, kind).and_then(wire::be32);
         let value = |kind| attribute(attribute(from, kind)?, DATA_VALUE).map(<[u8]>::to_vec);
         Some(match name {
-            "payload" => Expression::Payload {
+            b"payload" => Expression::Payload {
                 header: match number(2)? {
                     1 => Header::Network,
                     2 => Header::Transport,
@@ -303,20 +304,20 @@ impl Expression {
                 length: number(4)?,
                 register: number(1)?,
             },
-            "meta" => Expression::Meta {
+            b"meta" => Expression::Meta {
                 key: number(2)?,
                 register: number(1)?,
             },
-            "ct" => Expression::Connection {
+            b"ct" => Expression::Connection {
                 key: number(2)?,
                 register: number(1)?,
             },
-            "fib" => Expression::Fib {
+            b"fib" => Expression::Fib {
                 flags: number(3)?,
                 result: number(2)?,
                 register: number(1)?,
             },
-            "bitwise" => {
+            b"bitwise" => {
                 let plain = number(1)? == number(2)? && value(5)?.iter().all(|b| *b == 0);
                 plain.then_some(())?;
                 Expression::Mask {
@@ -324,18 +325,18 @@ impl Expression {
                     mask: value(4)?,
                 }
             }
-            "cmp" => Expression::Compare {
+            b"cmp" => Expression::Compare {
                 register: number(1)?,
                 how: Comparison::from_number(number(2)?)?,
                 with: value(3)?,
             },
-            "range" => Expression::Range {
+            b"range" => Expression::Range {
                 register: number(1)?,
                 outside: number(2)? == 1,
                 from: value(3)?,
                 to: value(4)?,
             },
-            "immediate" => match attribute(attribute(from, 2)?, DATA_VERDICT) {
+            b"immediate" => match attribute(attribute(from, 2)?, DATA_VERDICT) {
                 None => Expression::Load {
                     register: number(1)?,
                     data: value(2)?,
@@ -349,19 +350,19 @@ impl Expression {
                     }
                 }
             },
-            "nat" => Expression::Nat(Nat {
+            b"nat" => Expression::Nat(Nat {
                 kind: number(1)?,
                 family: number(2)?,
                 address: number(3)?,
                 port: number(5)?,
             }),
-            "masq" if wire::attributes(from).next().is_none() => Expression::Masquerade,
-            "counter" => Expression::Counter,
-            "match" | "target" => {
+            b"masq" if wire::attributes(from).next().is_none() => Expression::Masquerade,
+            b"counter" => Expression::Counter,
+            b"match" | b"target" => {
                 let (extension, revision) = (wire::string(attribute(from, 1)?), number(2)?);
                 let info = attribute(from, 3)?.to_vec();
                 match name {
-                    "match" => Expression::XtMatch {
+                    b"match" => Expression::XtMatch {
                         name: extension,
                         revision,
                         info,

@@ -112,49 +112,75 @@ impl Nftables {
 
     /// The number of the current rule set: each commit, by whomever, makes a new one.
     pub fn generation(&mut self) -> io::Result<u32> {
-        let answers = self
-            .socket
-            .request(message(GETGEN), 0, &header(Family::Ip), |_| {})?;
-        answers
-            .first()
-            .and_then(|body| wire::attribute(body.get(4..)?, GENERATION_ID))
-            .and_then(wire::be32)
-            .ok_or_else(|| io::Error::other("the kernel did not tell its generation of rules"))
+        let mut number = None;
+        self.socket.request(
+            (message(GETGEN), 0),
+            &header(Family::Ip),
+            |_| {},
+            |body| {
+                let attributes = body.get(4..).unwrap_or_default();
+                number = wire::attribute(attributes, GENERATION_ID).and_then(wire::be32);
+            },
+        )?;
+        number.ok_or_else(|| io::Error::other("the kernel did not tell its generation of rules"))
     }
 
     /// All rules of a table, chain by chain, in order. A table that is not there has none.
     ///
     /// Errors: `Interrupted` when the rules changed meanwhile; read again.
     pub fn rules(&mut self, family: Family, table: &str) -> io::Result<Vec<Rule>> {
-        let bodies = self
-            .socket
-            .request(message(GETRULE), DUMP, &header(family), |body| {
-                body.string(RULE_TABLE, table);
-            });
-        let bodies = match bodies {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
-            other => other?,
+        self.list(family, table, None)
+    }
+
+    /// The rules of one chain; none when there is no such chain. Errors: as [`Nftables::rules`].
+    pub fn chain_rules(
+        &mut self,
+        family: Family,
+        table: &str,
+        chain: &str,
+    ) -> io::Result<Vec<Rule>> {
+        self.list(family, table, Some(chain))
+    }
+
+    fn list(&mut self, family: Family, table: &str, chain: Option<&str>) -> io::Result<Vec<Rule>> {
+        let mut rules = Vec::new();
+        let fill = |body: &mut Body<'_>| {
+            body.string(RULE_TABLE, table);
+            if let Some(chain) = chain {
+                body.string(RULE_CHAIN, chain);
+            }
         };
-        // Kernels that do not know the filter by table send all of the family.
-        let rules = bodies
-            .iter()
-            .filter_map(|body| read_rule(body.get(4..)?, table));
-        Ok(rules.collect())
+        let answer = self
+            .socket
+            .request((message(GETRULE), DUMP), &header(family), fill, |body| {
+                let rule = read_rule(body.get(4..).unwrap_or_default(), table);
+                // Kernels that do not know the filters send all of the family.
+                rules.extend(rule.filter(|rule| chain.is_none_or(|chain| rule.chain == chain)));
+            });
+        match answer {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            other => other.map(|()| rules),
+        }
     }
 
     /// The names of a table's chains. A table that is not there has none.
     ///
     /// Errors: as [`Nftables::rules`].
     pub fn chains(&mut self, family: Family, table: &str) -> io::Result<Vec<String>> {
-        let bodies = self
-            .socket
-            .request(message(GETCHAIN), DUMP, &header(family), |_| {})?;
-        let names = bodies.iter().filter_map(|body| {
-            let body = body.get(4..)?;
-            let of_table = wire::string(wire::attribute(body, CHAIN_TABLE)?) == table;
-            of_table.then(|| wire::attribute(body, CHAIN_NAME).map(wire::string))?
-        });
-        Ok(names.collect())
+        let mut names = Vec::new();
+        self.socket.request(
+            (message(GETCHAIN), DUMP),
+            &header(family),
+            |_| {},
+            |body| {
+                let body = body.get(4..).unwrap_or_default();
+                let of_table = wire::attribute(body, CHAIN_TABLE).map(wire::string);
+                if of_table.as_deref() == Some(table) {
+                    names.extend(wire::attribute(body, CHAIN_NAME).map(wire::string));
+                }
+            },
+        )?;
+        Ok(names)
     }
 
     /// Makes all changes or none, provided that the rule set is still the one of `generation`.
