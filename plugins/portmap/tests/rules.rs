@@ -1,14 +1,12 @@
 //! The rules themselves: the original's layout, whose they are, and who can remove them.
 
+#[cfg(test)]
 mod lab;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use lab::{Lab, REFERENCE, call_in, one_port};
+use lab::{BACKENDS, Lab, REFERENCE, call_in, one_port};
 use serde_json::{Value, json};
-
-const BACKENDS: [&str; 2] = ["iptables", "nftables"];
 
 /// What the original writes for one port, in the order of `iptables-save`.
 const IPTABLES: &str = r#"-A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT
@@ -85,38 +83,36 @@ table ip6 cni_hostport {
 }
 "#;
 
-/// A `PATH` where `iptables` is the given variant, by links that have no brothers.
-fn path_with(variant: &str, lab: &Lab) -> String {
-    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("path-{variant}"));
-    fs::create_dir_all(&directory).unwrap();
-    for tool in ["iptables", "ip6tables"] {
-        let link = directory.join(tool);
-        // Another test may make the same link.
-        let _ = std::os::unix::fs::symlink(format!("/usr/sbin/{tool}-{variant}"), &link);
-        assert!(link.exists());
-    }
-    format!("{}:{}", directory.display(), lab.path)
-}
-
 #[test]
 fn the_iptables_rules_of_the_original() {
     for variant in ["nft", "legacy"] {
-        let mut lab = Lab::new();
-        lab.path = path_with(variant, &lab);
+        let lab = Lab::with(&format!("iptables-{variant}"));
         let conf = lab.conf("iptables", one_port(), &["10.77.0.5/24"]);
         for _ in 0..2 {
             lab.call("ADD", "c1", &conf).expect_ok();
             assert_eq!(lab.rules(), IPTABLES, "{variant}");
         }
-        assert_eq!(lab.host.sh("cat /proc/sys/net/ipv4/conf/h0/route_localnet"), "1\n");
+        assert_eq!(
+            lab.host.sh("cat /proc/sys/net/ipv4/conf/h0/route_localnet"),
+            "1\n"
+        );
         lab.call("CHECK", "c1", &conf).expect_ok();
         let more = json!([
             {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
             {"hostPort": 8081, "containerPort": 81, "protocol": "tcp"},
         ]);
-        let (code, msg) = lab.call("CHECK", "c1", &lab.conf("iptables", more, &["10.77.0.5/24"])).error();
+        let (code, msg) = lab
+            .call(
+                "CHECK",
+                "c1",
+                &lab.conf("iptables", more, &["10.77.0.5/24"]),
+            )
+            .error();
         assert_eq!(code, 999);
-        assert!(msg.starts_with("could not check ipv4 dnat: rule ["), "{msg}");
+        assert!(
+            msg.starts_with("could not check ipv4 dnat: rule ["),
+            "{msg}"
+        );
         let (_, msg) = lab.call("CHECK", "c2", &conf).error();
         assert_eq!(
             msg,
@@ -125,7 +121,10 @@ fn the_iptables_rules_of_the_original() {
         lab.host.sh(&format!(
             "iptables-{variant} -t nat -A CNI-DN-c2d892b58e87e28a12fe6 -p tcp -j RETURN"
         ));
-        assert!(!lab.call("CHECK", "c1", &conf).ok, "{variant}: a rule too many");
+        assert!(
+            !lab.call("CHECK", "c1", &conf).ok,
+            "{variant}: a rule too many"
+        );
         lab.call("DEL", "c1", &conf).expect_ok();
         lab.expect_nothing_left();
         lab.call("DEL", "c1", &conf).expect_ok();
@@ -168,7 +167,10 @@ fn our_nftables_rules_can_be_found_by_their_comment() {
         .filter(|entry| entry["rule"]["comment"] == id.as_str())
         .map(|entry| {
             let rule = &entry["rule"];
-            format!("nft delete rule ip cni_hostport {} handle {}", rule["chain"], rule["handle"])
+            format!(
+                "nft delete rule ip cni_hostport {} handle {}",
+                rule["chain"], rule["handle"]
+            )
         })
         .collect();
     assert_eq!(with_id.len(), 3);
@@ -191,8 +193,7 @@ fn either_implementation_removes_what_the_other_made() {
         return;
     }
     for variant in ["nft", "legacy"] {
-        let mut lab = Lab::new();
-        lab.path = path_with(variant, &lab);
+        let lab = Lab::with(&format!("iptables-{variant}"));
         let mappings = json!([
             {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
             {"hostPort": 53, "containerPort": 53, "protocol": "udp", "hostIP": "192.0.2.1"},
@@ -200,7 +201,15 @@ fn either_implementation_removes_what_the_other_made() {
         let mut conf = lab.conf("iptables", mappings, &["10.77.0.5/24", "fd00:77::5/64"]);
         conf.as_object_mut().unwrap().remove("backend");
         let reference = |verb: &str| {
-            call_in(&lab.host, &REFERENCE.into(), &lab.path, verb, "c1", &conf).expect_ok()
+            call_in(
+                &lab.host,
+                Path::new(REFERENCE),
+                &lab.path,
+                verb,
+                "c1",
+                &conf,
+            )
+            .expect_ok()
         };
         lab.call("ADD", "c1", &conf).expect_ok();
         let ours = lab.rules();
@@ -208,7 +217,11 @@ fn either_implementation_removes_what_the_other_made() {
         reference("DEL");
         lab.expect_nothing_left();
         reference("ADD");
-        assert_eq!(lab.rules(), ours, "{variant}: after the reference's first ADD on our shared chains");
+        assert_eq!(
+            lab.rules(),
+            ours,
+            "{variant}: after the reference's first ADD on our shared chains"
+        );
         lab.call("CHECK", "c1", &conf).expect_ok();
         lab.call("ADD", "c1", &conf).expect_ok();
         assert_eq!(lab.rules(), ours, "{variant}: in place of the reference's");
@@ -222,7 +235,7 @@ fn either_implementation_removes_what_the_other_made() {
 #[test]
 fn rules_of_one_network_are_not_anothers() {
     for backend in BACKENDS {
-        let lab = Lab::new();
+        let lab = Lab::with(backend);
         let one = lab.conf(backend, one_port(), &["10.77.0.5/24"]);
         let other_port = json!([{"hostPort": 9090, "containerPort": 80, "protocol": "tcp"}]);
         let mut two = lab.conf(backend, other_port, &["10.77.0.6/24"]);
@@ -240,7 +253,7 @@ fn rules_of_one_network_are_not_anothers() {
 #[test]
 fn gc_takes_what_is_not_valid_any_more() {
     for backend in BACKENDS {
-        let lab = Lab::new();
+        let lab = Lab::with(backend);
         let conf = |port: u16, network: &str| {
             let mapping = json!([{"hostPort": port, "containerPort": 80, "protocol": "tcp"}]);
             let mut conf = lab.conf(backend, mapping, &["10.77.0.5/24", "fd00:77::5/64"]);
@@ -257,7 +270,10 @@ fn gc_takes_what_is_not_valid_any_more() {
         request["cni.dev/valid-attachments"] = json!([{"containerID": "c1", "ifname": "eth0"}]);
         lab.call("GC", "", &request).expect_ok();
         lab.call("CHECK", "c1", &conf(1, "net1")).expect_ok();
-        assert!(!lab.call("CHECK", "c2", &conf(2, "net1")).ok, "{backend}: stale");
+        assert!(
+            !lab.call("CHECK", "c2", &conf(2, "net1")).ok,
+            "{backend}: stale"
+        );
         lab.call("CHECK", "c3", &conf(3, "net2")).expect_ok();
         request["cni.dev/valid-attachments"] = json!([]);
         lab.call("GC", "", &request).expect_ok();

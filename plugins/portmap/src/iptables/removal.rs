@@ -45,11 +45,10 @@ fn meant(listing: &Listing, which: Inside<'_>) -> (Vec<String>, Vec<Forward>) {
 }
 
 fn from_nf_tables(family: Family, which: Inside<'_>) -> Result<Vec<Forward>, Error> {
-    // A kernel without nf_tables has no rules in it.
-    let Ok(mut nftables) = Nftables::open() else {
-        return Ok(Vec::new());
-    };
     until_undisturbed(|| {
+        let Some(mut nftables) = Nftables::open_if_there()? else {
+            return Ok(Vec::new());
+        };
         let generation = nftables.generation()?;
         let listing = Listing::from_kernel(&mut nftables, family, which)?;
         let (chains, forwards) = meant(&listing, which);

@@ -171,11 +171,10 @@ fn check_family(
 
 /// Removes rules in both families, in one transaction.
 fn remove_where(is_meant: impl Fn(&Rule) -> bool) -> Result<Vec<Forward>, Error> {
-    if Nftables.usable(&[]).is_err() {
-        return Ok(Vec::new());
-    }
     until_undisturbed(|| {
-        let mut nftables = kernel_nft::Nftables::open()?;
+        let Some(mut nftables) = kernel_nft::Nftables::open_if_there()? else {
+            return Ok(Vec::new());
+        };
         let generation = nftables.generation()?;
         let (mut changes, mut removed) = (Transaction::default(), Vec::new());
         for family in Family::ALL {

@@ -3,32 +3,40 @@
     clippy::disallowed_methods,
     reason = "a test starts programs and reads its own environment"
 )]
-#![allow(dead_code, clippy::allow_attributes, reason = "each test file uses its part")]
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "each test file uses its part"
+)]
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
 /// The Go plugin that all is compared with, and the reason to print where it is not installed.
-pub const REFERENCE: &str = "/usr/lib/cni/portmap";
+pub(crate) const REFERENCE: &str = "/usr/lib/cni/portmap";
 
 type Work = Box<dyn FnOnce() + Send>;
 
 /// A network namespace: a thread that lives in it and does what it is told.
-pub struct Namespace {
+pub(crate) struct Namespace {
     work: Sender<Work>,
-    pub thread: i32,
+    pub(crate) thread: i32,
 }
 
 impl Namespace {
-    pub fn new() -> Namespace {
+    pub(crate) fn new() -> Namespace {
         let (work, orders) = channel::<Work>();
         let (tell, told) = channel();
         thread::spawn(move || {
@@ -45,19 +53,21 @@ impl Namespace {
         namespace
     }
 
-    pub fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/proc/{}/task/{}/ns/net", std::process::id(), self.thread)
     }
 
     /// Does something in the namespace and waits for it.
-    pub fn run<T: Send + 'static>(&self, order: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(crate) fn run<T: Send + 'static>(&self, order: impl FnOnce() -> T + Send + 'static) -> T {
         let (tell, told) = channel();
-        self.work.send(Box::new(move || drop(tell.send(order())))).unwrap();
+        self.work
+            .send(Box::new(move || drop(tell.send(order()))))
+            .unwrap();
         told.recv().expect("the order panicked in its namespace")
     }
 
     /// Runs a line of shell, which must succeed; returns what it prints.
-    pub fn sh(&self, line: &str) -> String {
+    pub(crate) fn sh(&self, line: &str) -> String {
         let line = line.to_owned();
         self.run(move || {
             let done = Command::new("sh").args(["-ec", &line]).output().unwrap();
@@ -68,7 +78,7 @@ impl Namespace {
     }
 
     /// Whom a TCP server at this address says it sees; `None` when it can't be reached.
-    pub fn ask_tcp(&self, address: &str) -> Option<String> {
+    pub(crate) fn ask_tcp(&self, address: &str) -> Option<String> {
         let address: SocketAddr = address.parse().unwrap();
         self.run(move || {
             let limit = Duration::from_millis(1500);
@@ -81,12 +91,14 @@ impl Namespace {
     }
 
     /// The same by UDP, from a fixed source port when one is given.
-    pub fn ask_udp(&self, from_port: u16, address: &str) -> Option<String> {
+    pub(crate) fn ask_udp(&self, from_port: u16, address: &str) -> Option<String> {
         let address: SocketAddr = address.parse().unwrap();
         self.run(move || {
             let any = if address.is_ipv4() { "0.0.0.0" } else { "::" };
             let socket = UdpSocket::bind((any, from_port)).unwrap();
-            socket.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+            socket
+                .set_read_timeout(Some(Duration::from_millis(700)))
+                .unwrap();
             socket.send_to(b"?", address).ok()?;
             let mut answer = [0; 200];
             let (n, _) = socket.recv_from(&mut answer).ok()?;
@@ -95,7 +107,7 @@ impl Namespace {
     }
 
     /// Answers at this port, by TCP and UDP, with a name and the address that asks.
-    pub fn serve(&self, name: &'static str, port: u16) {
+    pub(crate) fn serve(&self, name: &'static str, port: u16) {
         self.run(move || {
             let tcp = TcpListener::bind(("::", port)).unwrap();
             thread::spawn(move || {
@@ -118,39 +130,67 @@ impl Namespace {
 }
 
 /// Host, pod (10.77.0.5, fd00:77::5) and client (192.0.2.9, 2001:db8::9).
-pub struct Lab {
-    pub host: Namespace,
-    pub pod: Namespace,
-    pub client: Namespace,
+pub(crate) struct Lab {
+    pub(crate) host: Namespace,
+    pub(crate) pod: Namespace,
+    pub(crate) client: Namespace,
     /// `PATH` of the plugin.
-    pub path: String,
-    pub plugin: PathBuf,
+    pub(crate) path: String,
+    pub(crate) plugin: PathBuf,
 }
 
 /// What the plugin did.
 #[derive(Debug)]
-pub struct Answer {
-    pub ok: bool,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Answer {
+    pub(crate) ok: bool,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Answer {
-    pub fn expect_ok(self) -> Value {
+    pub(crate) fn expect_ok(self) -> Value {
         assert!(self.ok, "{self:?}");
         serde_json::from_str(&self.stdout).unwrap_or(Value::Null)
     }
 
     /// The code and the message of the error.
-    pub fn error(self) -> (u64, String) {
+    pub(crate) fn error(self) -> (u64, String) {
         assert!(!self.ok, "no error: {self:?}");
         let error: Value = serde_json::from_str(&self.stdout).unwrap();
-        (error["code"].as_u64().unwrap(), error["msg"].as_str().unwrap().to_owned())
+        (
+            error["code"].as_u64().unwrap(),
+            error["msg"].as_str().unwrap().to_owned(),
+        )
     }
 }
 
+/// Every way there is to write rules: iptables is two programs of one name.
+pub(crate) const BACKENDS: [&str; 3] = ["iptables", "iptables-legacy", "nftables"];
+
 impl Lab {
-    pub fn new() -> Lab {
+    /// A lab where `iptables` is what this backend needs.
+    pub(crate) fn with(backend: &str) -> Lab {
+        let mut lab = Lab::new();
+        if let Some((_, variant)) = backend.split_once('-') {
+            lab.path = lab.path_with(variant);
+        }
+        lab
+    }
+
+    /// A `PATH` where `iptables` is the given variant, by links that have no brothers.
+    pub(crate) fn path_with(&self, variant: &str) -> String {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("path-{variant}"));
+        fs::create_dir_all(&directory).unwrap();
+        for tool in ["iptables", "ip6tables"] {
+            let link = directory.join(tool);
+            // Another test may make the same link.
+            let _ = symlink(format!("/usr/sbin/{tool}-{variant}"), &link);
+            assert!(link.exists());
+        }
+        format!("{}:{}", directory.display(), self.path)
+    }
+
+    pub(crate) fn new() -> Lab {
         let (host, pod, client) = (Namespace::new(), Namespace::new(), Namespace::new());
         let link = |name: &str, to: &Namespace, four: &str, six: &str| {
             let thread = to.thread;
@@ -186,16 +226,19 @@ impl Lab {
     }
 
     /// A call of `id` on its interface eth0.
-    pub fn call(&self, verb: &str, id: &str, conf: &Value) -> Answer {
+    pub(crate) fn call(&self, verb: &str, id: &str, conf: &Value) -> Answer {
         call_in(&self.host, &self.plugin, &self.path, verb, id, conf)
     }
 
     /// A configuration with these port mappings for the pod at `addresses`.
-    pub fn conf(&self, backend: &str, mappings: Value, addresses: &[&str]) -> Value {
-        let ips: Vec<Value> =
-            addresses.iter().map(|a| json!({"address": a, "interface": 0})).collect();
+    pub(crate) fn conf(&self, backend: &str, mappings: Value, addresses: &[&str]) -> Value {
+        let ips: Vec<Value> = addresses
+            .iter()
+            .map(|a| json!({"address": a, "interface": 0}))
+            .collect();
         json!({
-            "cniVersion": "1.0.0", "name": "net1", "type": "portmap", "backend": backend,
+            "cniVersion": "1.0.0", "name": "net1", "type": "portmap",
+            "backend": backend.split('-').next().unwrap(),
             "runtimeConfig": {"portMappings": mappings},
             "prevResult": {
                 "cniVersion": "1.0.0",
@@ -205,8 +248,49 @@ impl Lab {
         })
     }
 
+    /// Runs one call for each configuration, `at_once` at a time, and returns the answers that failed.
+    pub(crate) fn burst(
+        &self,
+        plugin: &Path,
+        verb: &'static str,
+        at_once: usize,
+        confs: &[Value],
+    ) -> (Vec<String>, Duration) {
+        let confs: Arc<Vec<String>> = Arc::new(confs.iter().map(ToString::to_string).collect());
+        let (plugin, path) = (plugin.to_owned(), self.path.clone());
+        // Threads that are started in a namespace are in it.
+        self.host.run(move || {
+            let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+            let start = Instant::now();
+            thread::scope(|scope| {
+                for _ in 0..at_once {
+                    scope.spawn(|| {
+                        loop {
+                            let n = next.fetch_add(1, Ordering::Relaxed);
+                            let Some(conf) = confs.get(n) else { return };
+                            let answer = run(&plugin, &path, verb, &format!("c{n}"), conf);
+                            if !answer.ok {
+                                failed.lock().unwrap().push(answer.stdout);
+                            }
+                        }
+                    });
+                }
+            });
+            (failed.into_inner().unwrap(), start.elapsed())
+        })
+    }
+
+    /// Configurations with a port each.
+    pub(crate) fn confs(&self, backend: &str, count: u16) -> Vec<Value> {
+        let conf = |n: u16| {
+            let mapping = json!([{"hostPort": 20000 + n, "containerPort": 80, "protocol": "tcp"}]);
+            self.conf(backend, mapping, &["10.77.0.5/24", "fd00:77::5/64"])
+        };
+        (0..count).map(conf).collect()
+    }
+
     /// All rules of both backends and families, without the counters.
-    pub fn rules(&self) -> String {
+    pub(crate) fn rules(&self) -> String {
         self.host.sh(
             "for family in ip ip6; do nft list table $family cni_hostport 2>/dev/null || true; done
              for tool in iptables-nft ip6tables-nft iptables-legacy ip6tables-legacy; do
@@ -216,7 +300,7 @@ impl Lab {
     }
 
     /// Fails when anything of an attachment is left.
-    pub fn expect_nothing_left(&self) {
+    pub(crate) fn expect_nothing_left(&self) {
         let rules = self.rules();
         assert!(!rules.contains("dnat to"), "{rules}");
         assert!(!rules.contains("CNI-DN-"), "{rules}");
@@ -225,21 +309,21 @@ impl Lab {
 }
 
 /// A call in the given namespace.
-pub fn call_in(
+pub(crate) fn call_in(
     host: &Namespace,
-    plugin: &PathBuf,
+    plugin: &Path,
     path: &str,
     verb: &str,
     id: &str,
     conf: &Value,
 ) -> Answer {
-    let (plugin, path) = (plugin.clone(), path.to_owned());
+    let (plugin, path) = (plugin.to_owned(), path.to_owned());
     let (verb, id, conf) = (verb.to_owned(), id.to_owned(), conf.to_string());
     host.run(move || run(&plugin, &path, &verb, &id, &conf))
 }
 
 /// A call in the calling thread's namespace.
-pub fn run(plugin: &PathBuf, path: &str, verb: &str, id: &str, conf: &str) -> Answer {
+pub(crate) fn run(plugin: &Path, path: &str, verb: &str, id: &str, conf: &str) -> Answer {
     let mut child = Command::new(plugin)
         .env_clear()
         .env("PATH", path)
@@ -253,7 +337,12 @@ pub fn run(plugin: &PathBuf, path: &str, verb: &str, id: &str, conf: &str) -> An
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(conf.as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(conf.as_bytes())
+        .unwrap();
     let done = child.wait_with_output().unwrap();
     Answer {
         ok: done.status.success(),
@@ -263,6 +352,18 @@ pub fn run(plugin: &PathBuf, path: &str, verb: &str, id: &str, conf: &str) -> An
 }
 
 /// One TCP mapping, as the original's examples have it.
-pub fn one_port() -> Value {
+pub(crate) fn one_port() -> Value {
     json!([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}])
+}
+
+/// What the host tracks, as `destination from answerer`.
+pub(crate) fn connections(protocol: u8) -> Vec<String> {
+    let mut conntrack = kernel::conntrack::Conntrack::open().unwrap();
+    let found = conntrack
+        .connections(kernel::nftables::Family::Ip, protocol)
+        .unwrap();
+    found
+        .iter()
+        .map(|c| format!("{} from {}", c.destination, c.answers_from))
+        .collect()
 }

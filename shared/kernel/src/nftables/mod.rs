@@ -110,6 +110,16 @@ impl Nftables {
         Ok(nftables)
     }
 
+    /// As [`Nftables::open`]; `None` when the kernel has no nftables, and so no rules in them.
+    pub fn open_if_there() -> io::Result<Option<Nftables>> {
+        use nix::libc::{EAFNOSUPPORT, EINVAL, EOPNOTSUPP, EPROTONOSUPPORT};
+        match Nftables::open().map_err(|e| (e.raw_os_error(), e)) {
+            Ok(nftables) => Ok(Some(nftables)),
+            Err((Some(EAFNOSUPPORT | EINVAL | EOPNOTSUPP | EPROTONOSUPPORT), _)) => Ok(None),
+            Err((_, e)) => Err(e),
+        }
+    }
+
     /// The number of the current rule set: each commit, by whomever, makes a new one.
     pub fn generation(&mut self) -> io::Result<u32> {
         let mut number = None;
