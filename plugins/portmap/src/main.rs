@@ -2,6 +2,9 @@
 //!
 //! It is chained behind the plugin that makes the interface. The rules are those of the original, by chain,
 //! name and comment, so that either implementation can remove what the other has made.
+//!
+//! Besides the original's keys there is `hostPortConflict`, for a host port that another container holds:
+//! `refuse` (the default), `first-wins` (as with the original) or `last-wins`.
 
 mod backend;
 mod conf;

@@ -12,7 +12,7 @@ use netlink_sys::{Socket as NetlinkSocket, SocketAddr};
 /// `NLM_F_REQUEST`.
 pub(crate) const REQUEST: u16 = 0x1;
 /// `NLM_F_ACK`.
-pub(crate) const ACK: u16 = 0x4;
+const ACK: u16 = 0x4;
 /// `NLM_F_DUMP`.
 pub(crate) const DUMP: u16 = 0x300;
 /// `NLM_F_CREATE`.

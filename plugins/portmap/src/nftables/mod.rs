@@ -73,7 +73,7 @@ fn add_once(job: &Job, wanted: &Wanted) -> Result<(), Failure> {
     let generation = nftables.generation()?;
     let (mut changes, mut held) = (Transaction::default(), Vec::new());
     for (family, wanted) in wanted {
-        let present = nftables.rules(*family, TABLE)?;
+        let present = rules_for_add(&mut nftables, job, *family)?;
         let chains = nftables.chains(*family, TABLE)?;
         rules::add_shared(&mut changes, *family, job.settings.snat, &chains, &present);
         for rule in present
@@ -98,6 +98,27 @@ fn add_once(job: &Job, wanted: &Wanted) -> Result<(), Failure> {
     refuse_conflicts(job, &held)?;
     nftables.commit(&changes, generation)?;
     Ok(())
+}
+
+/// The rules that a set-up has to know. Two thirds of the table masquerade, and are of no interest unless the
+/// attachment has been set up before.
+fn rules_for_add(
+    nftables: &mut kernel_nft::Nftables,
+    job: &Job,
+    family: Family,
+) -> Result<Vec<Rule>, Failure> {
+    let mut rules = Vec::new();
+    for chain in MAPPING_CHAINS.into_iter().chain(rules::SHARED_CHAINS) {
+        rules.extend(nftables.chain_rules(family, TABLE, chain)?);
+    }
+    let known = rules
+        .iter()
+        .any(|rule| owner(rule, &job.attachment) != Owner::Other);
+    // Without a mapping in this family the rules that masquerade are all that there may be.
+    if known || job.mappings(family).next().is_none() {
+        rules.extend(nftables.chain_rules(family, TABLE, MASQUERADING)?);
+    }
+    Ok(rules)
 }
 
 /// Whether setting up this job takes the place of a rule: one of the same attachment, or one that the original

@@ -13,6 +13,9 @@ pub(super) const MASQUERADING: &str = "masquerading";
 /// The chains that mappings may be in; the second is of older versions of the original.
 pub(super) const MAPPING_CHAINS: [&str; 2] = [HOSTPORTS, HOSTIP_HOSTPORTS];
 
+/// The chains that have the same rules for everybody.
+pub(super) const SHARED_CHAINS: [&str; 3] = [ALL, PREROUTING, OUTPUT];
+
 const HOSTPORTS: &str = "hostports";
 const HOSTIP_HOSTPORTS: &str = "hostip_hostports";
 const ALL: &str = "hostports_all";

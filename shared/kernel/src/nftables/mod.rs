@@ -5,7 +5,7 @@ mod expression;
 use std::io;
 use std::net::IpAddr;
 
-use crate::wire::{self, ACK, APPEND, Body, CREATE, DUMP, Messages, Socket, attributes};
+use crate::wire::{self, APPEND, Body, CREATE, DUMP, Messages, Socket, attributes};
 
 pub(crate) use expression::octets;
 pub use expression::{Comparison, Expression, Header, Nat, xt};
@@ -236,11 +236,9 @@ impl Change {
     fn write(&self, messages: &mut Messages, sequence: u32) {
         let mut header = header(self.family).to_vec();
         header.extend(&self.body);
-        messages.push(
-            (message(self.kind), self.flags | ACK, sequence),
-            &header,
-            |_| {},
-        );
+        // Without NLM_F_ACK: the kernel tells of each failure in any case, and a success for each of a thousand rules
+        // would not fit in the socket.
+        messages.push((message(self.kind), self.flags, sequence), &header, |_| {});
     }
 }
 
