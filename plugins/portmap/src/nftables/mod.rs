@@ -4,7 +4,7 @@ mod conditions;
 mod key;
 mod rules;
 
-use cni::{Attachment as Valid, Error};
+use cni::{Attachment as Valid, Code, Error};
 use kernel::nftables::{self as kernel_nft, Family, Rule, Transaction, userdata};
 
 use crate::backend::{Backend, Failure, Held, refuse_conflicts, until_undisturbed};
@@ -29,8 +29,10 @@ impl Backend for Nftables {
     fn add(&self, job: &Job) -> Result<(), Error> {
         // Compiled once, before anything is read: a condition that is not understood costs nothing.
         let wanted = all_wanted(job)?;
-        until_undisturbed(|| add_once(job, &wanted))
-            .map_err(|e| e.context("unable to set up nftables rules for port mappings"))
+        until_undisturbed(|| add_once(job, &wanted)).map_err(|e| match e.code {
+            Code::InvalidConfig => e,
+            _ => e.context("unable to set up nftables rules for port mappings"),
+        })
     }
 
     fn check(&self, job: &Job) -> Result<(), Error> {
