@@ -211,5 +211,16 @@ fn udp_flows_follow_the_rules() {
             1,
             "{backend}: it was not by our rule"
         );
+        // For all addresses of the host: its own flows turn, and what only passes through stays.
+        let mappings = json!([{"hostPort": 53, "containerPort": 53, "protocol": "udp"}]);
+        let conf = lab.conf(backend, mappings, &["10.77.0.5/24"]);
+        lab.client.ask_udp(4004, "10.77.0.6:53");
+        lab.call("ADD", "c1", &conf).expect_ok();
+        assert_eq!(asks(4002, "192.0.2.2:53"), "pod", "{backend}");
+        assert_eq!(
+            flows("10.77.0.6:53 from 10.77.0.6"),
+            1,
+            "{backend}: it passes through"
+        );
     }
 }

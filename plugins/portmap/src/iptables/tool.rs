@@ -150,12 +150,13 @@ fn in_path(name: &str) -> Option<PathBuf> {
 pub(super) struct Failure {
     command: String,
     why: String,
-    /// It ran, and refused.
+    /// It came to its own end, and refused.
     refused: bool,
 }
 
 impl Failure {
-    /// The tool has understood everything and the table is not as the script takes it to be.
+    /// The table may not be as the script takes it to be. The tools have no exit status for just that: to jump to a
+    /// chain that is gone is "a target that can't be loaded".
     pub(super) fn is_about_rules(&self) -> bool {
         self.refused
     }
@@ -196,7 +197,7 @@ impl Program {
         }
         Err(failure(
             format!("{status}: {stderr}"),
-            status.code() == Some(1),
+            status.code().is_some(),
         ))
     }
 }
