@@ -80,9 +80,19 @@ impl Plugin for Portmap {
         let Some(result) = call.net.prev_result()? else {
             return Err(Error::config("Required prevResult missing"));
         };
-        match job(call, settings, &result) {
-            None => Ok(()),
-            Some(job) => backend::choose(&job.settings, &families(&job))?.check(&job),
+        let Some(job) = job(call, settings, &result) else {
+            return Ok(());
+        };
+        let verdict = backend::choose(&job.settings, &families(&job))?.check(&job);
+        // When nobody chose, ADD may have seen another host: iptables can be installed, and removed, since.
+        let elsewhere = || {
+            backend::ALL
+                .iter()
+                .any(|backend| backend.check(&job).is_ok())
+        };
+        match job.settings.backend {
+            None if verdict.is_err() && elsewhere() => Ok(()),
+            _ => verdict,
         }
     }
 

@@ -162,11 +162,15 @@ fn the_backend_that_nobody_chose() {
     );
     lab.call("DEL", "c1", &conf).expect_ok();
     // nftables by netlink, so that no `nft` is needed either.
-    lab.path = String::new();
+    let with_tools = std::mem::take(&mut lab.path);
     lab.call("ADD", "c1", &conf).expect_ok();
     assert!(lab.rules().contains("dnat to 10.77.0.5:80"));
     lab.call("CHECK", "c1", &conf).expect_ok();
+    let without_tools = std::mem::replace(&mut lab.path, with_tools);
+    lab.call("CHECK", "c1", &conf).expect_ok();
+    lab.path = without_tools;
     lab.call("DEL", "c1", &conf).expect_ok();
+    assert!(!lab.call("CHECK", "c1", &conf).ok);
     conf["backend"] = json!("iptables");
     let (code, msg) = lab.call("ADD", "c1", &conf).error();
     assert_eq!(code, 999);
