@@ -2,6 +2,8 @@
 
 use std::process;
 
+use nix::unistd::gettid;
+
 use crate::attachment::Attachment;
 use crate::call::Call;
 use crate::ensure;
@@ -299,9 +301,9 @@ fn no_namespace_to_check(t: &Trial) -> Verdict {
     t.run(&call)?.refused(&[]).map(drop)
 }
 
-/// The plugin runs where the harness runs, so this is its own namespace under a name that it can't compare as text.
+/// The plugin runs where this thread runs, so this is its own namespace under a name that it can't compare as text.
 fn own_namespace() -> String {
-    format!("/proc/{}/ns/net", process::id())
+    format!("/proc/{}/task/{}/ns/net", process::id(), gettid())
 }
 
 fn own_namespace_on_add(t: &Trial) -> Verdict {

@@ -2,8 +2,6 @@
 
 use serde_json::{Value, json};
 
-use crate::attachment::Attachment;
-use crate::call::Call;
 use crate::ensure;
 use crate::requirement::{Requirement, Stop, Verdict, case, skip};
 use crate::result::check_result;
@@ -314,18 +312,15 @@ fn in_the_first_version(t: &Trial, change: impl FnOnce(&mut Value)) -> Verdict {
     Ok(())
 }
 
-/// An ADD with an addition of a kind that a plugin may take or refuse; DEL follows, so that nothing stays.
-fn with_key(attachment: &Attachment, key: &str, value: Value) -> Call {
-    attachment
-        .call(Verb::Add)
-        .edit(|config| config[key] = value)
-}
-
 fn huge_request(t: &Trial) -> Verdict {
     t.needs_link_kind()?;
     let attachment = t.attachment()?;
-    let padding = json!({ "org.example": { "padding": "x".repeat(16 << 20) } });
-    let answer = t.run(&with_key(&attachment, "args", padding))?;
+    let padding = format!(
+        "{{\"args\":{{\"org.example\":\"{}\"}},",
+        "x".repeat(16 << 20)
+    );
+    let request = attachment.config.to_string().replacen('{', &padding, 1);
+    let answer = t.run(&attachment.call(Verb::Add).stdin(request))?;
     if answer.succeeded() {
         return attachment.del().map(drop);
     }
@@ -351,7 +346,10 @@ fn deep_request(t: &Trial) -> Verdict {
 fn unknown_key(t: &Trial) -> Verdict {
     t.needs_link_kind()?;
     let attachment = t.attachment()?;
-    let answer = t.run(&with_key(&attachment, "neverHeardOf", json!("quince")))?;
+    let call = attachment
+        .call(Verb::Add)
+        .edit(|config| config["neverHeardOf"] = "quince".into());
+    let answer = t.run(&call)?;
     if answer.succeeded() {
         return attachment.del().map(drop);
     }
