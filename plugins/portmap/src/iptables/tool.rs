@@ -116,6 +116,7 @@ impl Tool {
         match self.variant {
             Variant::Nft => Nftables::open().map(drop).map_err(|e| e.to_string()),
             _ if legacy_table_exists(self.family) => Ok(()),
+            Variant::Unknown if Nftables::open().is_ok() => Ok(()),
             _ => self.save().map(drop).map_err(|e| e.to_string()),
         }
     }
