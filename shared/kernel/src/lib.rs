@@ -6,18 +6,24 @@
 //!
 //! Requests are built with rtnetlink's builders. Answers are read attribute by attribute, only those that are
 //! needed: a newer kernel may say things that no parser of today knows, and that must not fail a pod.
+//!
+//! Netfilter has sockets of its own: [`nftables`] and [`conntrack`]; [`fib`] asks one question and needs no builder.
 
 mod address;
 mod attribute;
 mod check;
 mod configure;
+pub mod conntrack;
 mod dad;
 mod error;
+pub mod fib;
 mod link;
 mod netns;
+pub mod nftables;
 mod route;
 mod socket;
 pub mod sysctl;
+mod wire;
 
 pub use check::Expected;
 pub use configure::{announce_addresses, configure};

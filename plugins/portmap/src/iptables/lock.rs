@@ -1,0 +1,61 @@
+//! One set-up at a time: between reading the table and writing it, no other may take the same host port.
+//!
+//! The lock is a courtesy between our own processes. What must never happen twice, the shared rules, does not
+//! depend on it (see the `script` module), so that a host where no lock can be had still works.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use cni::{Code, Error};
+
+const DIRECTORY: &str = "/run/cni";
+const FILE: &str = "/run/cni/portmap.lock";
+const PATIENCE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Takes the lock; the kernel gives it back when the file is closed, however the process ends.
+///
+/// `None` when there is no place for it. Errors: code 11 when another process keeps it.
+pub(super) fn take() -> Result<Option<File>, Error> {
+    let file = match open() {
+        Ok(file) => file,
+        Err(e) => {
+            log::warn!(
+                "{FILE}: {e}; two containers that ask for the same port now may both get it"
+            );
+            return Ok(None);
+        }
+    };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                let seconds = PATIENCE.as_secs();
+                let why = format!("another portmap has kept {FILE} locked for {seconds} seconds");
+                return Err(Error::new(Code::TryAgainLater, why));
+            }
+            Err(TryLockError::Error(e)) => {
+                log::warn!("{FILE} can't be locked: {e}");
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// Only root may open the file: whoever can open it can lock it.
+fn open() -> io::Result<File> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(DIRECTORY)?;
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(FILE)
+}
