@@ -26,7 +26,8 @@ kernel=$(command -v linux.uml) || fail "linux.uml is not installed (Debian packa
 command -v modprobe >/dev/null || fail "modprobe is not installed (Debian package kmod)"
 
 # A guest that crashes aborts its process: its memory is of no use in a core file.
-ulimit -c 0
+# shellcheck disable=SC3045
+ulimit -c 0 2>/dev/null || true
 # The one folder that the guest may write to.
 lab=$(mktemp -d "${TMPDIR:-/tmp}/lab.XXXXXX")
 guest=
