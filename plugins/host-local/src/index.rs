@@ -202,14 +202,21 @@ impl Index {
         }
         let beside = path.with_extension("new");
         let _ = fs::remove_file(&beside);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&beside)?;
-        file.write_all_at(&bytes, 0)?;
-        fs::rename(&beside, path)?;
+        let write = || -> io::Result<File> {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&beside)?;
+            file.write_all_at(&bytes, 0)?;
+            fs::rename(&beside, path)?;
+            Ok(file)
+        };
+        let file = write().inspect_err(|_| {
+            // On a full disk the half of an index would take the room of an address.
+            let _ = fs::remove_file(&beside);
+        })?;
         Ok(Index { file, header })
     }
 
@@ -352,3 +359,6 @@ impl Slot {
         (slot.encode() == *bytes).then_some(slot)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,10 @@ impl Plugin for HostLocal {
         let request = Request::read(call)?;
         let owner = Owner::new(&call.container_id, &call.ifname);
         let mut pool = Pool::create(&path)?;
-        if !pool.uses_ranges(request.fingerprint) {
+        if pool
+            .last_ranges()
+            .is_some_and(|last| ![0, last].contains(&request.fingerprint))
+        {
             log::warn!(
                 "network {:?} last handed out addresses of other ranges; configurations with one network name \
                  share the pool {}",
@@ -48,7 +51,7 @@ impl Plugin for HostLocal {
             );
         }
         let ips = allocate::allocate(&mut pool, &request.sets, &request.requested, &owner)?;
-        let reserved = pool.keep();
+        let reserved = pool.keep(request.fingerprint);
         undo.push_last("release the addresses", move || {
             give_back(&path, &reserved, &owner)
         });

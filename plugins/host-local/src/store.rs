@@ -14,7 +14,6 @@
 //! Nothing is synced to the disk: a reservation that a power cut takes away belonged to a container that it
 //! took away too.
 
-use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
@@ -23,13 +22,14 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use cni::Error;
-use nix::unistd::AccessFlags;
 
-use crate::boot::{self, BootId, Leftover};
+use crate::boot::BootId;
 use crate::files::{failed, is_missing, make_directory, write_new};
 use crate::hint::Hint;
 use crate::index::{self, Entry, Index};
-use crate::lease::{Held, Owner, address_of};
+use crate::lease::{Held, Owner};
+
+mod scan;
 
 /// A locked pool. Dropped without [`Pool::keep`] it gives back what was reserved through it.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub(crate) struct Pool {
     /// The index file if it can be read, valid or not: its header is worth something in any case.
     index: Option<Index>,
     known: Known,
-    /// Hash of the range sets this command uses; 0 if it uses none.
+    /// Hash of the range sets this command handed out from; 0 if it did not.
     ranges: u64,
     /// Whether `.index/new` is there and holds the owner's content.
     staged: bool,
@@ -60,8 +60,8 @@ enum Known {
     Nothing,
     /// By the index file, which is valid but for the changes of this command (they are written to it at once).
     ByIndex,
-    /// By this list, made from all files.
-    ByScan(Vec<Entry>),
+    /// By this list, made from all files. An index is made of it unless there were files that could not be read.
+    ByScan { entries: Vec<Entry>, complete: bool },
 }
 
 impl Pool {
@@ -139,16 +139,18 @@ impl Pool {
         self.path.join(ip.to_string())
     }
 
+    fn read(&self, ip: IpAddr) -> io::Result<Held> {
+        Held::read(&self.directory, ip)
+    }
+
     fn index_file(&self, name: &str) -> PathBuf {
         self.path.join(".index").join(name)
     }
 
-    /// Says which range sets this command hands out from: two configurations with one network name share a
-    /// pool, and few people mean that. `false` when the pool was last used with other ones.
-    pub(crate) fn uses_ranges(&mut self, ranges: u64) -> bool {
-        self.ranges = ranges;
-        let last = self.index.as_ref().map_or(0, |index| index.header.ranges);
-        last == 0 || last == ranges
+    /// Hash of the range sets that addresses were last handed out from; `None` when that is not known.
+    pub(crate) fn last_ranges(&self) -> Option<u64> {
+        let last = self.index.as_ref()?.header.ranges;
+        (last != 0).then_some(last)
     }
 
     /// The addresses whose files say that this interface of this container holds them.
@@ -176,78 +178,13 @@ impl Pool {
                 log::warn!("{error}");
             }
         }
-        if let Known::ByScan(entries) = &self.known {
+        if let Known::ByScan { entries, .. } = &self.known {
             let same = entries.iter().filter(|entry| entry.hash == hash);
             found = same.map(|entry| entry.ip).collect();
         }
         // The files are the truth: two contents may have one hash, and a file may be gone.
-        found.retain(|ip| Held::read(&self.file(*ip)).is_ok_and(|held| held.is_by(content)));
+        found.retain(|ip| self.read(*ip).is_ok_and(|held| held.is_by(content)));
         Ok(found)
-    }
-
-    /// Every address that has a file, whatever is in it.
-    pub(crate) fn taken(&self) -> Result<HashSet<IpAddr>, Error> {
-        let names = self.names()?;
-        Ok(names.map(|(ip, _)| ip).collect())
-    }
-
-    fn names(&self) -> Result<impl Iterator<Item = (IpAddr, fs::DirEntry)> + use<>, Error> {
-        let entries = fs::read_dir(&self.path).map_err(|e| failed("open", &self.path, &e))?;
-        Ok(entries.filter_map(|entry| {
-            let entry = entry.ok()?;
-            let ip = address_of(entry.file_name().to_str()?)?;
-            Some((ip, entry))
-        }))
-    }
-
-    /// Reads all address files, once, and removes those that are nobody's or that `keep` says no to.
-    ///
-    /// Answers what could not be read, which stays and holds its address, and what could not be removed.
-    pub(crate) fn scan(&mut self, keep: impl Fn(&[u8]) -> bool) -> Result<Vec<Error>, Error> {
-        let new_boot = self.has_booted();
-        let start = if new_boot { boot::start() } else { None };
-        let (mut entries, mut leftovers, mut errors) = (Vec::new(), Vec::new(), Vec::new());
-        for (ip, file) in self.names()? {
-            let path = self.file(ip);
-            if file.file_type().is_ok_and(|kind| kind.is_dir()) {
-                log::warn!("{}: is a directory", path.display());
-                continue;
-            }
-            let held = match Held::read(&path) {
-                Ok(held) => held,
-                Err(e) => {
-                    errors.push(failed("open", &path, &e));
-                    continue;
-                }
-            };
-            match held {
-                Held::By(content) if keep(&content) => {
-                    let hash = index::hash(&content);
-                    entries.push(Entry { hash, ip });
-                    let modified = file.metadata().and_then(|m| m.modified());
-                    if let (Some(start), Ok(modified)) = (start, modified)
-                        && modified < start
-                    {
-                        leftovers.push(Leftover { ip, modified });
-                    }
-                }
-                _ if self.writable => errors.extend(self.remove(ip).err()),
-                _ => {}
-            }
-        }
-        if new_boot && self.writable {
-            let list = self.index_file("previous-boot");
-            if let Err(e) = boot::write(&list, &leftovers) {
-                log::warn!("{}", failed("write", &list, &e));
-            }
-        }
-        self.known = Known::ByScan(entries);
-        Ok(errors)
-    }
-
-    /// Whether the machine has booted since the index was written.
-    fn has_booted(&self) -> bool {
-        matches!((&self.index, self.boot), (Some(index), Some(boot)) if index.header.boot != boot)
     }
 
     /// Removes an address file; one that is not there is removed.
@@ -271,7 +208,7 @@ impl Pool {
         };
         let mut linked = link();
         if matches!(&linked, Err(e) if e.kind() == ErrorKind::AlreadyExists) {
-            if Held::read(&path).ok() != Some(Held::ByNobody) {
+            if self.read(ip).ok() != Some(Held::ByNobody) {
                 return Ok(false);
             }
             log::warn!("{}: names no container, taking it", path.display());
@@ -329,7 +266,7 @@ impl Pool {
     /// is known from here on; the directory's time says the same to the commands after this one.
     fn note(&mut self, entry: Entry) {
         let noted = match (&mut self.known, &mut self.index) {
-            (Known::ByScan(entries), _) => {
+            (Known::ByScan { entries, .. }, _) => {
                 entries.push(entry);
                 true
             }
@@ -344,7 +281,7 @@ impl Pool {
     /// Tells the index, or the list, of a file that was removed.
     fn forget(&mut self, entry: Entry) {
         let forgotten = match (&mut self.known, &mut self.index) {
-            (Known::ByScan(entries), _) => {
+            (Known::ByScan { entries, .. }, _) => {
                 entries.retain(|other| *other != entry);
                 true
             }
@@ -354,55 +291,6 @@ impl Pool {
         if !forgotten {
             self.known = Known::Nothing;
         }
-    }
-
-    /// Makes room in a set that has none, among the addresses that `wanted` says yes to: removes the files
-    /// that are nobody's and those that a reboot left behind (see boot.rs). `true` if there is room now.
-    pub(crate) fn reclaim(&mut self, wanted: impl Fn(IpAddr) -> bool) -> Result<bool, Error> {
-        let before = self.taken()?.len();
-        for error in self.scan(|_| true)? {
-            log::warn!("{error}");
-        }
-        for leftover in self.leftovers() {
-            if wanted(leftover.ip) {
-                let path = self.file(leftover.ip);
-                log::warn!(
-                    "{}: was reserved before this boot, taking it",
-                    path.display()
-                );
-                self.remove(leftover.ip)?;
-                if let Known::ByScan(entries) = &mut self.known {
-                    entries.retain(|entry| entry.ip != leftover.ip);
-                }
-            }
-        }
-        Ok(self.taken()?.len() < before)
-    }
-
-    /// The addresses on the list of [`boot`] whose files are still the ones that were written down.
-    fn leftovers(&self) -> Vec<Leftover> {
-        let mut leftovers = boot::read(&self.index_file("previous-boot"));
-        leftovers.retain(|leftover| {
-            let metadata = fs::symlink_metadata(self.file(leftover.ip));
-            metadata.and_then(|m| m.modified()).ok() == Some(leftover.modified)
-        });
-        leftovers
-    }
-
-    /// Whether address files could be made here; not on a file system that is mounted read-only, for one.
-    pub(crate) fn check_writable(&self) -> Result<(), Error> {
-        let access = nix::unistd::access(&self.path, AccessFlags::W_OK);
-        access.map_err(|e| failed("open", &self.path, &e.into()))
-    }
-
-    /// Whether [`Pool::reclaim`] would make room.
-    pub(crate) fn could_reclaim(&self, wanted: impl Fn(IpAddr) -> bool) -> Result<bool, Error> {
-        let nobodys = |ip: IpAddr| Held::read(&self.file(ip)).ok() == Some(Held::ByNobody);
-        Ok(self.leftovers().iter().any(|leftover| wanted(leftover.ip))
-            || self
-                .taken()?
-                .into_iter()
-                .any(|ip| wanted(ip) && nobodys(ip)))
     }
 
     /// What range set `set` handed out last.
@@ -415,19 +303,24 @@ impl Pool {
         self.touched |= hint.write(ip);
     }
 
-    /// The command succeeded: what it reserved stays. Answers the addresses.
-    pub(crate) fn keep(mut self) -> Vec<IpAddr> {
-        std::mem::take(&mut self.reserved)
-            .into_iter()
-            .map(|entry| entry.ip)
-            .collect()
+    /// The ADD succeeded: what it reserved, from range sets with this hash, stays. Answers the addresses.
+    pub(crate) fn keep(mut self, ranges: u64) -> Vec<IpAddr> {
+        self.ranges = ranges;
+        let reserved = std::mem::take(&mut self.reserved);
+        reserved.into_iter().map(|entry| entry.ip).collect()
     }
 
     /// Makes the index say what the directory says; the token comes last.
     fn finish_index(&mut self) -> io::Result<()> {
         let entries = match (&self.known, &mut self.index) {
-            (Known::Nothing, _) => return Ok(()),
-            (Known::ByScan(entries), _) => entries,
+            (
+                Known::Nothing
+                | Known::ByScan {
+                    complete: false, ..
+                },
+                _,
+            ) => return Ok(()),
+            (Known::ByScan { entries, .. }, _) => entries,
             (Known::ByIndex, index) => {
                 let Some(index) = index else { return Ok(()) };
                 if self.ranges != 0 && index.header.ranges != self.ranges {
@@ -487,3 +380,6 @@ fn has_no_links(error: &io::Error) -> bool {
             | ErrorKind::TooManyLinks
     )
 }
+
+#[cfg(test)]
+mod tests;

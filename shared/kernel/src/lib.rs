@@ -1,1 +1,29 @@
-//! placeholder
+//! The kernel: network namespaces, links, addresses, routes, sysctls. The only door to netlink and nix.
+//!
+//! A plugin talks to the kernel through an [`Rtnl`] socket, which belongs to the namespace it was opened in.
+//! [`Netns::inside`] runs a closure in the pod's namespace; the main thread stays on the host for ever, because
+//! delegates are started from it.
+//!
+//! Requests are built with rtnetlink's builders. Answers are read attribute by attribute, only those that are
+//! needed: a newer kernel may say things that no parser of today knows, and that must not fail a pod.
+
+mod address;
+mod attribute;
+mod check;
+mod configure;
+mod dad;
+mod error;
+mod link;
+mod netns;
+mod route;
+mod socket;
+pub mod sysctl;
+
+pub use address::Address;
+pub use check::Expected;
+pub use configure::{announce_addresses, configure};
+pub use error::Error;
+pub use link::{Child, Kind, Link, MacVlanMode};
+pub use netns::{Netns, NotOpened};
+pub use route::default_link;
+pub use socket::Rtnl;
