@@ -1,0 +1,142 @@
+//! The link that a configuration asks for: making it, and comparing it with what is there.
+
+use cni::Error;
+use kernel::{Child, Kind, Link, Netns, Rtnl};
+
+/// A link on a master, as a valid configuration asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Name of the master; `None` is the link of the default route.
+    pub master: Option<String>,
+    /// The master is in the pod.
+    pub link_in_container: bool,
+    /// Bytes, as written; 0 is the master's.
+    pub mtu: i64,
+    /// Hardware address; `None` leaves it to the kernel.
+    pub mac: Option<Vec<u8>>,
+    /// What the link is.
+    pub kind: Kind,
+}
+
+impl Plan {
+    /// The link that the pod's traffic goes through, in the calling thread's namespace.
+    pub(crate) fn find_master(&self) -> Result<Link, kernel::Error> {
+        Rtnl::open()?.master(self.master.as_deref())
+    }
+
+    /// Runs `work` where the master is.
+    pub(crate) fn on_side_of_master<T: Send, E: Send + From<kernel::Error>>(
+        &self,
+        pod: &Netns,
+        work: impl FnOnce() -> Result<T, E> + Send,
+    ) -> Result<T, E> {
+        match self.link_in_container {
+            true => pod.inside(work),
+            false => work(),
+        }
+    }
+
+    /// The MTU for a link on `master`, in bytes; 0 is the master's. Code 7 when it is more than that.
+    pub(crate) fn mtu_on(&self, master: &Link) -> Result<u32, Error> {
+        let (mtu, limit) = (self.mtu, master.mtu);
+        let fits = u32::try_from(mtu).ok().filter(|mtu| *mtu <= limit);
+        fits.ok_or_else(|| {
+            let why = format!("invalid MTU {mtu}, must be [0, master MTU({limit})]");
+            Error::config(why)
+        })
+    }
+
+    /// Makes the link in the pod. A repeated ADD ends here, with the first one's interface as it was.
+    pub(crate) fn create_link(&self, ifname: &str, pod: &Netns) -> Result<(), Error> {
+        self.on_side_of_master(pod, || {
+            let mut rtnl = Rtnl::open()?;
+            let master = rtnl.master(self.master.as_deref())?;
+            let child = Child {
+                name: ifname,
+                master: master.index,
+                mtu: self.mtu_on(&master)?,
+                mac: self.mac.as_deref(),
+                kind: self.kind,
+            };
+            let target = (!self.link_in_container).then_some(pod);
+            let created = rtnl.create(&child, target);
+            let kind = self.kind.name();
+            created.map_err(|e| {
+                e.context(format!("failed to create {kind} {ifname:?}"))
+                    .into()
+            })
+        })
+    }
+
+    /// Compares the link with the plan.
+    pub(crate) fn compare(&self, link: &Link, master: Option<&Link>) -> Result<(), Error> {
+        let name = &link.name;
+        if let Some(difference) = self.kind.difference(link) {
+            return Err(Error::plugin(format!("container {difference}")));
+        }
+        if let Some(master) = master.filter(|master| master.index != link.master) {
+            let why = format!("interface {name} is not on master {:?}", master.name);
+            return Err(Error::plugin(why));
+        }
+        if self.mtu != 0 && self.mtu != i64::from(link.mtu) {
+            let (found, expected) = (link.mtu, self.mtu);
+            let why =
+                format!("interface {name} has MTU {found}, the configuration says {expected}");
+            return Err(Error::plugin(why));
+        }
+        Ok(())
+    }
+}
+
+/// Reads a setting that has only certain words as its value; empty is `None`. Code 7 names the words.
+pub fn one_of<T: Copy>(
+    what: &str,
+    text: &str,
+    all: &[T],
+    word: impl Fn(T) -> &'static str,
+) -> Result<Option<T>, Error> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let found = all.iter().find(|value| word(**value) == text).copied();
+    found.map(Some).ok_or_else(|| {
+        let words: Vec<&str> = all.iter().map(|value| word(*value)).collect();
+        let words = words.join(", ");
+        Error::config(format!("unknown {what}: {text:?}, must be one of {words}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use cni::Code;
+    use kernel::MacVlanMode;
+
+    use super::*;
+
+    #[test]
+    fn the_mtu_is_at_most_the_masters() {
+        let master = Link {
+            mtu: 1500,
+            ..Link::default()
+        };
+        let mtu = |mtu: i64| {
+            let plan = Plan {
+                master: None,
+                link_in_container: false,
+                mtu,
+                mac: None,
+                kind: Kind::MacVlan {
+                    mode: MacVlanMode::Bridge,
+                    bc_queue_len: 0,
+                },
+            };
+            plan.mtu_on(&master)
+        };
+        assert_eq!((mtu(0).unwrap(), mtu(1500).unwrap()), (0, 1500));
+        for bad in [-1, 1501, 5_000_000_000] {
+            let error = mtu(bad).unwrap_err();
+            let expected = format!("invalid MTU {bad}, must be [0, master MTU(1500)]");
+            assert_eq!((error.code, error.msg), (Code::InvalidConfig, expected));
+        }
+    }
+}
