@@ -37,13 +37,24 @@ impl Plan {
     }
 
     /// The MTU for a link on `master`, in bytes; 0 is the master's. Code 7 when it is more than that.
+    ///
+    /// Only for ipvlan, which the kernel makes with any MTU, and the original with it, is more than that a warning.
     pub(crate) fn mtu_on(&self, master: &Link) -> Result<u32, Error> {
         let (mtu, limit) = (self.mtu, master.mtu);
-        let fits = u32::try_from(mtu).ok().filter(|mtu| *mtu <= limit);
-        fits.ok_or_else(|| {
-            let why = format!("invalid MTU {mtu}, must be [0, master MTU({limit})]");
-            Error::config(why)
-        })
+        match u32::try_from(mtu) {
+            Ok(fits) if fits <= limit => Ok(fits),
+            Ok(more) if matches!(self.kind, Kind::IpVlan { .. }) => {
+                let name = &master.name;
+                log::warn!(
+                    "packets of more than {limit} bytes will not get past {name}: the MTU is {mtu}"
+                );
+                Ok(more)
+            }
+            _ => {
+                let why = format!("invalid MTU {mtu}, must be [0, master MTU({limit})]");
+                Err(Error::config(why))
+            }
+        }
     }
 
     /// Makes the link in the pod. A repeated ADD ends here, with the first one's interface as it was.
@@ -60,12 +71,21 @@ impl Plan {
             };
             let target = (!self.link_in_container).then_some(pod);
             let created = rtnl.create(&child, target);
-            let kind = self.kind.name();
-            created.map_err(|e| {
-                e.context(format!("failed to create {kind} {ifname:?}"))
-                    .into()
-            })
+            created.map_err(|e| self.not_created(e, ifname, &master))
         })
+    }
+
+    fn not_created(&self, error: kernel::Error, ifname: &str, master: &Link) -> Error {
+        let kind = self.kind.name();
+        let is_busy = error.is_busy();
+        let error = Error::from(error.context(format!("failed to create {kind} {ifname:?}")));
+        if !is_busy {
+            return error;
+        }
+        let master = &master.name;
+        error.details(format!(
+            "{master} is in use by something else: a link carries either macvlan or ipvlan links, or is a port of a bridge"
+        ))
     }
 
     /// Compares the link with the plan.

@@ -24,7 +24,7 @@ pub use address::Address;
 pub use check::Expected;
 pub use configure::{announce_addresses, configure};
 pub use error::Error;
-pub use kind::{Kind, MacVlanMode};
+pub use kind::{IpVlanFlag, IpVlanMode, Kind, MacVlanMode};
 pub use link::{Child, Link};
 pub use netns::{Netns, NotOpened};
 pub use route::default_link;

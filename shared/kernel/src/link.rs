@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use crate::attribute::{self, attributes};
 use crate::socket::Request;
-use crate::{Error, Kind, MacVlanMode, Netns, Rtnl, default_link};
+use crate::{Error, IpVlanFlag, IpVlanMode, Kind, MacVlanMode, Netns, Rtnl, default_link};
 
 /// Length of `struct ifinfomsg`.
 const HEADER: usize = 16;
@@ -40,6 +40,10 @@ pub struct Link {
     pub master: u32,
     /// Mode of a macvlan link.
     pub macvlan_mode: Option<MacVlanMode>,
+    /// Mode of an ipvlan link.
+    pub ipvlan_mode: Option<IpVlanMode>,
+    /// Flag of an ipvlan link; `None` where the kernel is older than 4.15 and has none.
+    pub ipvlan_flag: Option<IpVlanFlag>,
 }
 
 /// A link to be made on top of a master.
