@@ -129,34 +129,62 @@ pub fn one_of<T: Copy>(
 #[cfg(test)]
 mod tests {
     use cni::Code;
-    use kernel::MacVlanMode;
+    use kernel::{IpVlanFlag, IpVlanMode, MacVlanMode};
 
     use super::*;
 
-    #[test]
-    fn the_mtu_is_at_most_the_masters() {
+    fn mtu(kind: Kind, mtu: i64) -> Result<u32, Error> {
         let master = Link {
             mtu: 1500,
             ..Link::default()
         };
-        let mtu = |mtu: i64| {
-            let plan = Plan {
-                master: None,
-                link_in_container: false,
-                mtu,
-                mac: None,
-                kind: Kind::MacVlan {
-                    mode: MacVlanMode::Bridge,
-                    bc_queue_len: 0,
-                },
-            };
-            plan.mtu_on(&master)
+        let plan = Plan {
+            master: None,
+            link_in_container: false,
+            mtu,
+            mac: None,
+            kind,
         };
-        assert_eq!((mtu(0).unwrap(), mtu(1500).unwrap()), (0, 1500));
+        plan.mtu_on(&master)
+    }
+
+    #[test]
+    fn the_mtu_is_at_most_the_masters() {
+        let macvlan = Kind::MacVlan {
+            mode: MacVlanMode::Bridge,
+            bc_queue_len: 0,
+        };
+        assert_eq!(mtu(macvlan, 0).unwrap(), 0);
+        assert_eq!(mtu(macvlan, 1500).unwrap(), 1500);
         for bad in [-1, 1501, 5_000_000_000] {
-            let error = mtu(bad).unwrap_err();
+            let error = mtu(macvlan, bad).unwrap_err();
             let expected = format!("invalid MTU {bad}, must be [0, master MTU(1500)]");
             assert_eq!((error.code, error.msg), (Code::InvalidConfig, expected));
         }
+    }
+
+    #[test]
+    fn the_mtu_of_ipvlan_may_be_more() {
+        let ipvlan = Kind::IpVlan {
+            mode: IpVlanMode::L2,
+            flag: IpVlanFlag::Bridge,
+        };
+        assert_eq!(mtu(ipvlan, 1501).unwrap(), 1501);
+        for bad in [-1, 5_000_000_000] {
+            assert_eq!(mtu(ipvlan, bad).unwrap_err().code, Code::InvalidConfig);
+        }
+    }
+
+    #[test]
+    fn one_of_the_words() {
+        let mode = |text| one_of("ipvlan mode", text, &IpVlanMode::ALL, IpVlanMode::as_str);
+        assert_eq!(mode("").unwrap(), None);
+        assert_eq!(mode("l3s").unwrap(), Some(IpVlanMode::L3s));
+        let error = mode("L2").unwrap_err();
+        assert_eq!(
+            error.msg,
+            r#"unknown ipvlan mode: "L2", must be one of l2, l3, l3s"#
+        );
+        assert_eq!(error.code, Code::InvalidConfig);
     }
 }

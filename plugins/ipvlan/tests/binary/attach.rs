@@ -111,18 +111,20 @@ fn modes_and_flags() {
     let Some(world) = World::with_ipvlan("modes") else {
         return;
     };
-    for mode in ["", "l2", "l3", "l3s"] {
-        for flag in ["", "bridge", "private", "vepa"] {
-            let conf = with_ipam(&json!({"master": "enp0s3", "mode": mode, "flag": flag}));
-            world.call("ADD", &conf).ok();
-            let link = world.link("pod", "net1");
-            let data = &link["linkinfo"]["info_data"];
-            assert_eq!(data["mode"], if mode.is_empty() { "l2" } else { mode });
-            // `ip` prints the flag as a key without a value.
-            let flag = if flag.is_empty() { "bridge" } else { flag };
-            assert!(data.get(flag).is_some(), "{flag}: {data}");
-            world.call("DEL", &conf).ok();
-        }
+    for (mode, flag, made) in [
+        ("", "", ("l2", "bridge")),
+        ("l2", "private", ("l2", "private")),
+        ("l3", "bridge", ("l3", "bridge")),
+        ("l3s", "vepa", ("l3s", "vepa")),
+    ] {
+        let conf = with_ipam(&json!({"master": "enp0s3", "mode": mode, "flag": flag}));
+        world.call("ADD", &conf).ok();
+        let link = world.link("pod", "net1");
+        let data = &link["linkinfo"]["info_data"];
+        assert_eq!(data["mode"], made.0);
+        // `ip` prints the flag as a key without a value.
+        assert!(data.get(made.1).is_some(), "{data}");
+        world.call("DEL", &conf).ok();
     }
 }
 

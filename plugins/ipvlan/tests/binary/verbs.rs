@@ -17,20 +17,22 @@ fn del_works_with_whatever_is_left() {
     let world = World::new("del");
     let two = json!({"cniVersion": "1.1.0", "interfaces": [{"name": "a"}, {"name": "b"}]});
     let of_another_time = json!({"cniVersion": "9.9.9"});
-    for keys in [
-        json!({}),
-        json!({"master": "gone"}),
-        json!({"prevResult": two}),
-        json!({"prevResult": of_another_time}),
-        json!({"mode": "L2", "flag": "x", "mtu": 100_000}),
-        json!({"linkInContainer": true}),
+    let pod = world.netns("pod");
+    for (keys, netns) in [
+        (json!({}), pod.as_str()),
+        (json!({"master": "gone"}), "/nowhere/pod"),
+        (json!({"prevResult": two}), ""),
+        (json!({"prevResult": of_another_time}), pod.as_str()),
+        (
+            json!({"mode": "L2", "flag": "x", "mtu": 100_000}),
+            pod.as_str(),
+        ),
+        (json!({"linkInContainer": true}), pod.as_str()),
     ] {
-        for netns in [world.netns("pod"), "/nowhere/pod".to_owned(), String::new()] {
-            let before = world.ipam_calls().len();
-            let answer = world.call_with("DEL", "c", &netns, &conf(&keys));
-            assert_eq!(answer.ok(), Value::Null, "{keys} {netns}");
-            assert_eq!(world.ipam_calls()[before..], ["DEL"], "{keys} {netns}");
-        }
+        let before = world.ipam_calls().len();
+        let answer = world.call_with("DEL", "c", netns, &conf(&keys));
+        assert_eq!(answer.ok(), Value::Null, "{keys} {netns}");
+        assert_eq!(world.ipam_calls()[before..], ["DEL"], "{keys} {netns}");
     }
 }
 
