@@ -39,10 +39,9 @@ impl Plugin for HostLocal {
         let request = Request::read(call)?;
         let owner = Owner::new(&call.container_id, &call.ifname);
         let mut pool = Pool::create(&path)?;
-        if pool
-            .last_ranges()
-            .is_some_and(|last| ![0, last].contains(&request.fingerprint))
-        {
+
+        let (last, now) = (pool.last_ranges(), request.fingerprint);
+        if now != 0 && last.is_some_and(|last| last != now) {
             log::warn!(
                 "network {:?} last handed out addresses of other ranges; configurations with one network name \
                  share the pool {}",
@@ -50,6 +49,7 @@ impl Plugin for HostLocal {
                 path.display()
             );
         }
+
         let ips = allocate::allocate(&mut pool, &request.sets, &request.requested, &owner)?;
         let reserved = pool.keep(request.fingerprint);
         undo.push_last("release the addresses", move || {

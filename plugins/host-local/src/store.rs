@@ -312,23 +312,19 @@ impl Pool {
 
     /// Makes the index say what the directory says; the token comes last.
     fn finish_index(&mut self) -> io::Result<()> {
-        let entries = match (&self.known, &mut self.index) {
-            (
-                Known::Nothing
-                | Known::ByScan {
-                    complete: false, ..
-                },
-                _,
-            ) => return Ok(()),
-            (Known::ByScan { entries, .. }, _) => entries,
-            (Known::ByIndex, index) => {
-                let Some(index) = index else { return Ok(()) };
-                if self.ranges != 0 && index.header.ranges != self.ranges {
-                    index.set_ranges(self.ranges)?;
-                }
-                let stamp = self.touched.then(|| index.stamp(&self.directory));
-                return stamp.unwrap_or(Ok(()));
+        if let (Known::ByIndex, Some(index)) = (&self.known, &mut self.index) {
+            if self.ranges != 0 && index.header.ranges != self.ranges {
+                index.set_ranges(self.ranges)?;
             }
+            let stamp = self.touched.then(|| index.stamp(&self.directory));
+            return stamp.unwrap_or(Ok(()));
+        }
+        let Known::ByScan {
+            entries,
+            complete: true,
+        } = &self.known
+        else {
+            return Ok(());
         };
         let Some(boot) = BootId::current() else {
             return Ok(());

@@ -40,11 +40,13 @@ impl Rtnl {
         link: &Link,
         family: AddressFamily,
     ) -> Result<Vec<Address>, Error> {
-        let mut message = AddressMessage::default();
-        message.header.family = family;
-        message.header.index = link.index;
-        let message = RouteNetlinkMessage::GetAddress(message);
-        self.dump(&message, |payload| Address::read(payload, link.index))
+        let ask = || {
+            let mut message = AddressMessage::default();
+            message.header.family = family;
+            message.header.index = link.index;
+            RouteNetlinkMessage::GetAddress(message)
+        };
+        self.dump(ask, |payload| Address::read(payload, link.index))
     }
 }
 

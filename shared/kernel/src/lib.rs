@@ -29,3 +29,11 @@ pub use link::{Child, Link};
 pub use netns::{Netns, NotOpened};
 pub use route::default_link;
 pub use socket::Rtnl;
+
+#[cfg(test)]
+extern crate self as kernel;
+
+#[cfg(test)]
+#[expect(dead_code, reason = "the tests in tests/kernel use all of it")]
+#[path = "../tests/kernel/bed.rs"]
+mod bed;

@@ -256,3 +256,40 @@ fn unfinished_name(name: &str) -> String {
     });
     format!("cni{hash:08x}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bed::{Bed, macvlan};
+
+    #[test]
+    fn older_kernels_get_it_done_in_two_steps() {
+        let bed = Bed::new();
+        let mut rtnl = Rtnl::open().unwrap();
+        let child = macvlan("eth0", rtnl.link("m0").unwrap().index);
+        rtnl.create_and_rename(&child, &bed.pod).unwrap();
+        let first = bed.link("eth0").unwrap();
+        assert_eq!(first.kind, "macvlan");
+        let error = rtnl.create_and_rename(&child, &bed.pod).unwrap_err();
+        assert!(error.is(Errno::EEXIST), "{error}");
+        assert_eq!(bed.link("eth0").unwrap(), first);
+        let unfinished = bed.link(&unfinished_name("eth0")).unwrap_err();
+        assert!(unfinished.is(Errno::ENODEV), "{unfinished}");
+    }
+
+    #[test]
+    fn what_a_killed_add_left_goes_with_the_link() {
+        let bed = Bed::new();
+        let mut rtnl = Rtnl::open().unwrap();
+        let master = rtnl.link("m0").unwrap().index;
+        let left = unfinished_name("eth0");
+        for name in [&left, "eth0"] {
+            rtnl.create(&macvlan(name, master), Some(&bed.pod)).unwrap();
+        }
+        bed.pod(|rtnl| rtnl.delete("eth0")).unwrap();
+        for name in [&left, "eth0"] {
+            assert!(bed.link(name).unwrap_err().is(Errno::ENODEV), "{name}");
+        }
+        assert!(left.len() <= NAME_MAX && left != unfinished_name("eth1"));
+    }
+}

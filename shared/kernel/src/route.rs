@@ -62,7 +62,7 @@ pub fn default_link() -> Result<Link, Error> {
     };
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         // Default routes come first, so a router's many routes are not waited for.
-        match Rtnl::open()?.first(&list(family, MAIN), hop) {
+        match Rtnl::open()?.first(list(family, MAIN), hop) {
             Ok(Some(hop)) => return Rtnl::open()?.link_at(hop.link),
             Ok(None) => {}
             Err(e) if is_empty_table(&e) => {}
@@ -79,7 +79,7 @@ impl Rtnl {
             false => AddressFamily::Inet,
             true => AddressFamily::Inet6,
         };
-        match self.dump(&list(family, 0), Entry::read) {
+        match self.dump(|| list(family, 0), Entry::read) {
             Err(e) if is_empty_table(&e) => Ok(Vec::new()),
             routes => routes.map_err(|e| e.context("failed to list the routes")),
         }

@@ -37,6 +37,7 @@ const HEADER: usize = 16;
 pub struct Rtnl {
     socket: Socket,
     sequence: u32,
+    /// The datagram on its way, first out and then in.
     buffer: Vec<u8>,
     strict: bool,
 }
@@ -84,6 +85,9 @@ impl Rtnl {
     /// before it is the consent of the others.
     pub(crate) fn batch(&mut self, requests: Vec<Request>) -> Vec<Refusal> {
         let count = requests.len();
+        if count == 0 {
+            return Vec::new();
+        }
         let mut refusals = Vec::new();
         let done = self.send(requests, NLM_F_ACK).and_then(|first| {
             self.answers(|message| {
@@ -125,20 +129,20 @@ impl Rtnl {
         }
     }
 
-    /// Asks for a table and returns what `read` makes of its entries.
+    /// Asks for a table with the message `ask` and returns what `read` makes of its entries.
     ///
-    /// The filter in `message` is checked by the kernel, or ignored by kernels before 4.20: `read` has to
+    /// The filter in the message is checked by the kernel, or ignored by kernels before 4.20: `read` has to
     /// filter as well. When the table changes all the time, the last answer is used.
     pub(crate) fn dump<T>(
         &mut self,
-        message: &RouteNetlinkMessage,
+        ask: impl Fn() -> RouteNetlinkMessage,
         read: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
         let mut entries = Vec::new();
         for _ in 0..DUMP_TRIES {
             entries.clear();
             let mut interrupted = false;
-            self.walk(message, |entry| {
+            self.walk(ask(), |entry| {
                 interrupted |= entry.flags & NLM_F_DUMP_INTR != 0;
                 entries.extend(read(entry.payload));
                 ControlFlow::<()>::Continue(())
@@ -155,7 +159,7 @@ impl Rtnl {
     /// is the end of the socket.
     pub(crate) fn first<T>(
         mut self,
-        message: &RouteNetlinkMessage,
+        message: RouteNetlinkMessage,
         read: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Option<T>, Error> {
         self.walk(message, |entry| match read(entry.payload) {
@@ -166,7 +170,7 @@ impl Rtnl {
 
     fn walk<T>(
         &mut self,
-        message: &RouteNetlinkMessage,
+        message: RouteNetlinkMessage,
         mut each: impl FnMut(Message<'_>) -> ControlFlow<T>,
     ) -> Result<Option<T>, Error> {
         if !self.strict {
@@ -174,7 +178,6 @@ impl Rtnl {
             let _ = self.socket.set_netlink_get_strict_chk(true);
             self.strict = true;
         }
-        let message = message.clone();
         let flags = NLM_F_DUMP;
         let first = self.send(vec![Request { message, flags }], 0)?;
         self.answers(|message| match message.kind {
@@ -187,7 +190,8 @@ impl Rtnl {
     /// Sends messages in one datagram, the last one with the flags `last` as well. Returns the number of the first.
     fn send(&mut self, requests: Vec<Request>, last: u16) -> Result<u32, Error> {
         let (first, count) = (self.sequence + 1, requests.len());
-        let mut datagram = Vec::with_capacity(1024);
+        let datagram = &mut self.buffer;
+        datagram.clear();
         for (index, request) in requests.into_iter().enumerate() {
             self.sequence += 1;
             let mut header = NetlinkHeader::default();
@@ -204,7 +208,7 @@ impl Rtnl {
             message.serialize(datagram.get_mut(start..).unwrap_or_default());
         }
         self.socket
-            .send(&datagram, 0)
+            .send(datagram, 0)
             .map_err(|e| Error::from(e).context("failed to ask the kernel"))?;
         Ok(first)
     }
@@ -289,4 +293,105 @@ fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
 /// `NLMSG_ALIGN`.
 fn aligned(length: usize) -> usize {
     length.next_multiple_of(4)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+    use crate::bed::{Bed, run};
+    use crate::{address, link};
+
+    #[test]
+    fn each_request_of_a_batch_is_answered_for() {
+        let _bed = Bed::new();
+        let mut rtnl = Rtnl::open().unwrap();
+        let m0 = rtnl.link("m0").unwrap().index;
+        let requests = |indexes: &[u32]| -> Vec<Request> {
+            let addresses = ["10.0.0.1/24", "10.0.0.2/24", "10.0.0.3/24", "10.0.0.4/24"];
+            let pairs = indexes.iter().zip(addresses);
+            pairs
+                .map(|(index, a)| address::add(*index, a.parse().unwrap()))
+                .collect()
+        };
+        let failed = |refusals: Vec<Refusal>| -> Vec<(usize, Option<Errno>)> {
+            refusals
+                .into_iter()
+                .map(|r| (r.index, r.error.errno))
+                .collect()
+        };
+        let nodev = Some(Errno::ENODEV);
+        let some = failed(rtnl.batch(requests(&[m0, 4711, m0, 4712])));
+        assert_eq!(some, [(1, nodev), (3, nodev)]);
+        assert_eq!(
+            failed(rtnl.batch(requests(&[m0]))),
+            [(0, Some(Errno::EEXIST))]
+        );
+        assert_eq!(failed(rtnl.batch(vec![])), []);
+        assert_eq!(failed(rtnl.batch(vec![link::up(m0), link::up(m0)])), []);
+        let shown = run("ip -4 -o addr show m0");
+        assert_eq!(shown.lines().count(), 2, "the kernel went on: {shown}");
+    }
+
+    #[test]
+    fn a_table_of_many_datagrams_is_read_whole() {
+        let bed = Bed::new();
+        let mut batch = String::new();
+        for i in 0..3000 {
+            let (a, b) = (i / 250, i % 250);
+            writeln!(batch, "route add 10.{a}.{b}.0/24 dev m0").unwrap();
+        }
+        let file = std::env::temp_dir().join(format!("routes-{}", std::process::id()));
+        std::fs::write(&file, batch).unwrap();
+        run(&format!("ip -batch {}", file.display()));
+        std::fs::remove_file(&file).unwrap();
+        let mut rtnl = Rtnl::open().unwrap();
+        assert_eq!(rtnl.routes(false).unwrap().len(), 3000);
+        assert_eq!(
+            rtnl.routes(false).unwrap().len(),
+            3000,
+            "the socket can be used again"
+        );
+        assert_eq!(bed.pod(|rtnl| rtnl.routes(false)).unwrap().len(), 0);
+        run("ip route add default dev m0");
+        assert_eq!(crate::default_link().unwrap().name, "m0");
+    }
+
+    #[test]
+    fn the_kernels_reasons_are_read_from_short_and_long_answers() {
+        let reason = [&[9, 0, 1, 0][..], b"why\0\0\0\0\0"].concat();
+        let header = [20_u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let code = (-22_i32).to_ne_bytes();
+        let capped = [&code[..], &header, &reason].concat();
+        let whole = [&code[..], &header, &[0; 4], &reason].concat();
+        let done = [&code[..], &reason].concat();
+        for (kind, flags, payload) in [
+            (NLMSG_ERROR, NLM_F_ACK_TLVS | NLM_F_CAPPED, &capped),
+            (NLMSG_ERROR, NLM_F_ACK_TLVS, &whole),
+            (NLMSG_DONE, NLM_F_ACK_TLVS, &done),
+        ] {
+            let message = Message {
+                kind,
+                flags,
+                sequence: 1,
+                payload,
+            };
+            assert_eq!(message.error().unwrap().msg, "invalid argument: why");
+            let message = Message {
+                kind,
+                flags: 0,
+                sequence: 1,
+                payload,
+            };
+            assert_eq!(message.error().unwrap().msg, "invalid argument");
+            let message = Message {
+                kind,
+                flags,
+                sequence: 1,
+                payload: &[0; 4],
+            };
+            assert_eq!(message.error(), None);
+        }
+    }
 }

@@ -45,6 +45,23 @@ fn the_original_and_we_share_a_pool() {
 }
 
 #[test]
+fn what_our_killed_add_left_does_not_disturb_the_original() {
+    if !original_is_here() {
+        return;
+    }
+    let store = Store::new();
+    let conf = old(&store.subnet("10.9.0.0/24"));
+    call("ADD", "c0", &conf).ok();
+    // As after a kill before the link: a prepared file that never got its name.
+    fs::write(store.file(".index/new"), "c1\r\neth0").unwrap();
+    let original = |verb: &str| call(verb, "c1", &conf).program(ORIGINAL);
+    assert_eq!(original("ADD").ok(), "10.9.0.3/24");
+    original("DEL").ok();
+    assert_eq!(store.addresses(), ["10.9.0.2"]);
+    assert_eq!(call("ADD", "c1", &conf).ok(), "10.9.0.4/24");
+}
+
+#[test]
 fn both_at_once_wait_for_one_another() {
     if !original_is_here() {
         return;

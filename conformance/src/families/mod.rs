@@ -1,0 +1,74 @@
+//! The requirements, one file for each family of the catalogue.
+
+use crate::requirement::Requirement;
+
+pub mod add;
+pub mod check;
+pub mod del;
+pub mod delegation;
+pub mod version;
+
+/// All families, in the order in which they are asked.
+pub const ALL: &[&[Requirement]] = &[
+    version::REQUIREMENTS,
+    add::REQUIREMENTS,
+    del::REQUIREMENTS,
+    check::REQUIREMENTS,
+    delegation::REQUIREMENTS,
+];
+
+/// All requirements.
+pub fn requirements() -> impl Iterator<Item = &'static Requirement> {
+    ALL.iter().copied().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn ids_and_case_names_are_unique() {
+        let mut ids = BTreeSet::new();
+        for requirement in requirements() {
+            assert!(ids.insert(requirement.id), "{} twice", requirement.id);
+            assert!(
+                !requirement.cases.is_empty(),
+                "{} asks nothing",
+                requirement.id
+            );
+            assert!(
+                !requirement.kinds.is_empty() && !requirement.levels.is_empty(),
+                "{} is never asked",
+                requirement.id
+            );
+            let names: BTreeSet<_> = requirement.cases.iter().map(|case| case.name).collect();
+            assert_eq!(
+                names.len(),
+                requirement.cases.len(),
+                "{}: a case name twice",
+                requirement.id
+            );
+        }
+    }
+
+    #[test]
+    fn every_file_of_a_family_is_registered() {
+        let source =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/families/mod.rs"))
+                .unwrap();
+        let files =
+            std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/families")).unwrap();
+        for file in files {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            let family = name.strip_suffix(".rs").unwrap();
+            // Split, so that this very line does not count as the registration.
+            let entry = format!("{family}::{}", "REQUIREMENTS");
+            assert!(
+                family == "mod" || source.contains(&entry),
+                "{entry} is not in ALL"
+            );
+        }
+    }
+}

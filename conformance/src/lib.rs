@@ -1,0 +1,22 @@
+//! Runs CNI plugins as black boxes against the CNI specification. A plugin is a file that runs; nothing else is known about it
+//! but its profile.
+
+pub mod answer;
+pub mod attachment;
+pub mod call;
+pub mod cli;
+pub mod document;
+pub mod families;
+pub mod known;
+pub mod leases;
+pub mod pod;
+pub mod process;
+pub mod profile;
+pub mod report;
+pub mod requirement;
+pub mod result;
+pub mod run;
+pub mod spec;
+pub mod spy;
+pub mod stage;
+pub mod trial;

@@ -1,0 +1,240 @@
+//! The run: every plugin, at every version, for every requirement that applies.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::answer::{Answer, Exchange};
+use crate::call::Call;
+use crate::cli::Options;
+use crate::document::read_versions;
+use crate::families;
+use crate::known::Known;
+use crate::process;
+use crate::profile::Profile;
+use crate::report::Report;
+use crate::requirement::{Case, Failure, Requirement, Stop, fail};
+use crate::spec::{Level, Verb, Version};
+use crate::stage::Stage;
+use crate::trial::{Plugin, Trial};
+
+/// What came of one case at one version.
+#[derive(Debug)]
+pub enum Verdict {
+    /// The requirement is kept.
+    Pass,
+    /// It is broken.
+    Fail(Failure),
+    /// It is broken as was known beforehand; the text says what is known.
+    Known(Failure, String),
+    /// It could not be asked; the text says why.
+    Skip(String),
+    /// It is left open by the specification.
+    Note,
+}
+
+/// One line of the report.
+#[derive(Debug)]
+pub struct Outcome<'run> {
+    /// Who was asked.
+    pub plugin: &'run Plugin,
+    /// At which version.
+    pub version: Version,
+    /// What was asked.
+    pub requirement: &'static Requirement,
+    /// How strongly.
+    pub level: Level,
+    /// By which case of it.
+    pub case: &'static Case,
+    /// With what result.
+    pub verdict: Verdict,
+    /// What was seen besides.
+    pub notes: Vec<String>,
+    /// The calls that were made.
+    pub exchanges: Vec<Arc<Exchange>>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Asks everything that the options ask for. The answer is whether all of it is well.
+///
+/// # Errors
+/// A sentence for the operator when the work could not be done.
+pub fn run(options: &Options) -> Result<bool, String> {
+    let known = options
+        .known
+        .as_ref()
+        .map_or_else(|| Ok(Known::default()), |file| Known::load(file))?;
+    let mut report = Report::new(options.json.as_deref(), options.verbose)?;
+    let candidates = select(options)?;
+    let stage = Stage::enter()?;
+    for (profile, file) in candidates {
+        let mut plugin = Plugin {
+            profile,
+            file,
+            bin_dir: absolute(&options.bin_dir)?,
+            claims: None,
+        };
+        plugin.claims = claims(&plugin);
+        for version in Version::ALL {
+            if !options.versions.is_empty() && !options.versions.contains(&version) {
+                continue;
+            }
+            if !plugin.claims(version) {
+                report.unclaimed(&plugin, version);
+                continue;
+            }
+            let outcomes = ask_all(&stage, &plugin, version, options, &known);
+            report.lane(&plugin, version, &outcomes)?;
+        }
+    }
+    report.finish(&known)
+}
+
+fn absolute(folder: &std::path::Path) -> Result<PathBuf, String> {
+    folder
+        .canonicalize()
+        .map_err(|error| format!("{}: {error}", folder.display()))
+}
+
+/// The plugins to ask, each with its profile and file.
+fn select(options: &Options) -> Result<Vec<(Profile, PathBuf)>, String> {
+    let bin_dir = absolute(&options.bin_dir)?;
+    let mut profiles: BTreeMap<_, _> = Profile::built_in()?
+        .into_iter()
+        .map(|p| (p.name.clone(), p))
+        .collect();
+    for file in &options.profiles {
+        let profile = Profile::load(file)?;
+        profiles.insert(profile.name.clone(), profile);
+    }
+    let present = |name: &str| bin_dir.join(name).is_file();
+    let names = match options.plugins.as_slice() {
+        [] => profiles
+            .keys()
+            .filter(|name| present(name))
+            .cloned()
+            .collect(),
+        named => named.to_vec(),
+    };
+    let mut chosen = Vec::new();
+    for name in names {
+        let profile = profiles.remove(&name).ok_or(format!(
+            "no profile for {name}: write one and pass it with --profile"
+        ))?;
+        let missing = [&name]
+            .into_iter()
+            .chain(&profile.delegates)
+            .find(|name| !present(name));
+        if let Some(missing) = missing {
+            return Err(format!(
+                "{name} can't be asked: there is no {missing} in {}",
+                bin_dir.display()
+            ));
+        }
+        chosen.push((profile, bin_dir.join(&name)));
+    }
+    Ok(chosen)
+}
+
+/// What the plugin says it speaks. A plugin from before VERSION refuses the verb and speaks 0.1.0; one that answers with
+/// `cniVersion` 0.2.0 and no list speaks 0.1.0 and 0.2.0.
+fn claims(plugin: &Plugin) -> Option<Vec<String>> {
+    let call = Call::bare(Verb::Version)
+        .config(&serde_json::json!({"cniVersion": "1.0.0"}))
+        .invocation(&plugin.file);
+    let outcome = process::run(&call).ok()?;
+    let answer = Answer::judged(&Arc::new(Exchange { call, outcome })).ok()?;
+    if let Ok(refusal) = answer.refused(&[]) {
+        return refusal
+            .msg
+            .contains("unknown CNI_COMMAND: VERSION")
+            .then(|| vec!["0.1.0".into()]);
+    }
+    let document = answer.document?;
+    if document.get("supportedVersions").is_none() && document["cniVersion"] == "0.2.0" {
+        return Some(vec!["0.1.0".into(), "0.2.0".into()]);
+    }
+    read_versions(&document).ok()
+}
+
+fn ask_all<'run>(
+    stage: &'run Stage,
+    plugin: &'run Plugin,
+    version: Version,
+    options: &Options,
+    known: &Known,
+) -> Vec<Outcome<'run>> {
+    let mut outcomes = Vec::new();
+    for requirement in families::requirements() {
+        let Some(level) = requirement.level(version) else {
+            continue;
+        };
+        let wanted = options.ids.is_empty()
+            || options
+                .ids
+                .iter()
+                .any(|prefix| requirement.id.starts_with(prefix));
+        let asked = wanted && options.only.is_none_or(|only| only == level);
+        if !asked || !requirement.kinds.contains(&plugin.profile.kind) {
+            continue;
+        }
+        outcomes.extend(
+            requirement
+                .cases
+                .iter()
+                .map(|case| ask(stage, plugin, version, requirement, level, case, known)),
+        );
+    }
+    outcomes
+}
+
+fn ask<'run>(
+    stage: &'run Stage,
+    plugin: &'run Plugin,
+    version: Version,
+    requirement: &'static Requirement,
+    level: Level,
+    case: &'static Case,
+    known: &Known,
+) -> Outcome<'run> {
+    let started = Instant::now();
+    let trial = Trial::new(stage, plugin, version);
+    let said = catch_unwind(AssertUnwindSafe(|| (case.run)(&trial)))
+        .unwrap_or_else(|_| Err(fail("the harness itself broke here; please report this")));
+    let (exchanges, mut notes) = trial.into_records();
+    let name = plugin.profile.name.as_str();
+    let verdict = match said {
+        _ if level == Level::Obs => {
+            if let Err(Stop::Fail(Failure { what: seen, .. }) | Stop::Skip(seen)) = said {
+                notes.push(seen);
+            }
+            Verdict::Note
+        }
+        Ok(()) => {
+            known.passed(name, requirement.id, case.name, version);
+            Verdict::Pass
+        }
+        Err(Stop::Skip(why)) => Verdict::Skip(why),
+        Err(Stop::Fail(mut failure)) => {
+            failure.exchange = failure.exchange.or_else(|| exchanges.last().cloned());
+            match known.excuse(name, requirement.id, case.name, version) {
+                Some(why) => Verdict::Known(failure, why.to_owned()),
+                None => Verdict::Fail(failure),
+            }
+        }
+    };
+    Outcome {
+        plugin,
+        version,
+        requirement,
+        level,
+        case,
+        verdict,
+        notes,
+        exchanges,
+        took: started.elapsed(),
+    }
+}

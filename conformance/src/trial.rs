@@ -1,0 +1,175 @@
+//! One case put to one plugin at one version: the calls it makes are recorded here, and everything it needs begins here.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+
+use crate::answer::{Answer, Exchange};
+use crate::attachment::Attachment;
+use crate::call::Call;
+use crate::pod::Pod;
+use crate::process;
+use crate::profile::Profile;
+use crate::requirement::{Stop, fail, skip};
+use crate::spec::{Kind, Version};
+use crate::stage::Stage;
+
+/// A plugin under test.
+#[derive(Debug)]
+pub struct Plugin {
+    /// What is known about it beforehand.
+    pub profile: Profile,
+    /// Its file.
+    pub file: PathBuf,
+    /// The folder it lies in, for `CNI_PATH`.
+    pub bin_dir: PathBuf,
+    /// What it answers to VERSION, as texts; `None` when that answer is no use.
+    pub claims: Option<Vec<String>>,
+}
+
+impl Plugin {
+    /// Whether it says that it speaks `version`. One that says nothing readable is taken to mean all.
+    pub fn claims(&self, version: Version) -> bool {
+        self.claims
+            .as_ref()
+            .is_none_or(|claims| claims.iter().any(|claim| claim == version.as_str()))
+    }
+}
+
+/// What a case works with.
+#[derive(Debug)]
+pub struct Trial<'run> {
+    /// Where everything happens.
+    pub stage: &'run Stage,
+    /// Who is asked.
+    pub plugin: &'run Plugin,
+    /// The version of the specification that is asked for.
+    pub version: Version,
+    exchanges: Mutex<Vec<Arc<Exchange>>>,
+    notes: Mutex<Vec<String>>,
+}
+
+impl<'run> Trial<'run> {
+    /// A trial in which nothing has happened yet.
+    pub fn new(stage: &'run Stage, plugin: &'run Plugin, version: Version) -> Self {
+        Self {
+            stage,
+            plugin,
+            version,
+            exchanges: Mutex::default(),
+            notes: Mutex::default(),
+        }
+    }
+
+    /// The kind of the plugin.
+    pub fn kind(&self) -> Kind {
+        self.plugin.profile.kind
+    }
+
+    /// A number that no other call of this run gets, for names.
+    pub fn serial(&self) -> u32 {
+        static SERIAL: AtomicU32 = AtomicU32::new(1);
+        SERIAL.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A fresh pod.
+    pub fn pod(&self) -> Result<Pod<'run>, Stop> {
+        Ok(Pod::new(self.stage)?)
+    }
+
+    /// A fresh pod, container id, interface name and network, with a store of its own: everything an ADD needs.
+    pub fn attachment(&self) -> Result<Attachment<'_>, Stop> {
+        Attachment::new(self)
+    }
+
+    /// The same on a network of this variant of the profile; skips the case where the profile has none.
+    pub fn attachment_to(&self, variant: &str) -> Result<Attachment<'_>, Stop> {
+        Attachment::with_config(self, self.network(Some(variant))?)
+    }
+
+    /// The configuration of a new network, as a runtime would send it.
+    pub fn network(&self, variant: Option<&str>) -> Result<Value, Stop> {
+        let name = format!("net{}", self.serial());
+        let store = self.stage.folder(&format!("stores/{name}"))?;
+        let profile = &self.plugin.profile;
+        let Some(mut config) = profile.config(variant, &name, &store) else {
+            let variant = variant.unwrap_or_default();
+            return Err(skip(format!(
+                "the profile of {} has no variant `{variant}`",
+                profile.name
+            )));
+        };
+        config["name"] = name.into();
+        config["cniVersion"] = self.version.as_str().into();
+        Ok(config)
+    }
+
+    /// Skips the case where the kernel lacks what the plugin makes; for cases that can't go through `Attachment::add`.
+    pub fn needs_link_kind(&self) -> Result<(), Stop> {
+        self.plugin
+            .profile
+            .link_kind
+            .as_ref()
+            .map_or(Ok(()), |kind| self.stage.has_link_kind(kind).map_err(skip))
+    }
+
+    /// Calls the plugin and checks what must hold for every answer.
+    pub fn run(&self, call: &Call) -> Result<Answer, Stop> {
+        Answer::judged(&self.run_unjudged(call)?)
+    }
+
+    /// Calls the plugin and looks at nothing; for cases about the answers that are no answers.
+    pub fn run_unjudged(&self, call: &Call) -> Result<Arc<Exchange>, Stop> {
+        let invocation = call.invocation(&self.plugin.file);
+        let outcome = process::run(&invocation)?;
+        Ok(self.record(Exchange {
+            call: invocation,
+            outcome,
+        }))
+    }
+
+    /// Starts the plugin and goes on beside it; hand the end of it to [`Trial::record`].
+    pub fn start(&self, call: &Call) -> Result<(process::Invocation, process::Running), Stop> {
+        let invocation = call.invocation(&self.plugin.file);
+        let running = process::start(&invocation)?;
+        Ok((invocation, running))
+    }
+
+    /// Keeps a call for the report.
+    pub fn record(&self, exchange: Exchange) -> Arc<Exchange> {
+        let exchange = Arc::new(exchange);
+        locked(&self.exchanges).push(Arc::clone(&exchange));
+        exchange
+    }
+
+    /// Writes down what was seen, without judging.
+    pub fn note(&self, text: impl Into<String>) {
+        locked(&self.notes).push(text.into());
+    }
+
+    /// The calls so far, and the notes.
+    pub fn into_records(self) -> (Vec<Arc<Exchange>>, Vec<String>) {
+        (
+            self.exchanges
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner),
+            self.notes
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+}
+
+/// Trouble of the stage itself: told like a failure, because what it was to show was not shown.
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        fail(format!("the harness could not go on: {error}"))
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
