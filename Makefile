@@ -56,8 +56,9 @@ demo: setup-demo build ## a pod gets its second interface, by macvlan and by ipv
 .PHONY: test
 test: setup-test build harness ## all tests: units, binaries, and the suite over our plugins and the Go ones
 	$(say) "unit and binary tests"
-	@cargo test --quiet --locked --workspace $(IN_LAB:%=--exclude %)
+	@NO_SKIP=1 cargo test --quiet --locked --workspace $(IN_LAB:%=--exclude %)
 	$(say) "unit and binary tests on another kernel, whose links this one lacks: $(or $(IN_LAB),none)"
+	@$(if $(IN_LAB),conformance/lab/test.sh)
 	@$(if $(IN_LAB),NO_SKIP=1 $(RUNNER)=$(LAB) cargo test --quiet --locked $(IN_LAB:%=-p %))
 	$(say) "conformance of our plugins"
 	@$(RELEASE)/cni-conformance --bin-dir $(RELEASE) $(filter-out $(IN_LAB),$(PLUGINS))

@@ -2,7 +2,7 @@
 # Runs a command as root on a Linux kernel of its own: for tests of link types that this machine's kernel lacks.
 # The kernel is User-Mode Linux, an ordinary program: no image, no KVM, no root. It sees this machine's files as they
 # are; what the command writes is kept in memory and gone when it ends.
-# Usage: lab.sh [-t SECONDS] [-m MEMORY] COMMAND [ARGUMENT...]       (600 seconds and 512M unless told otherwise)
+# Usage: lab.sh [-t SECONDS] [-m MEGABYTES] COMMAND [ARGUMENT...]       (600 seconds and 512 MB unless told otherwise)
 # The command gets this environment and folder, no stdin; its stdout, stderr and exit status are handed out.
 # Exit status 124: time ran out; 125: the lab itself failed. Both say so on stderr.
 set -eu
@@ -12,12 +12,12 @@ fail() {
     exit 125
 }
 
-seconds=600 memory=512M
+seconds=600 memory=512
 while getopts t:m: option; do
     case $option in
         t) seconds=$OPTARG ;;
         m) memory=$OPTARG ;;
-        *) fail "usage: lab.sh [-t SECONDS] [-m MEMORY] COMMAND [ARGUMENT...]" ;;
+        *) fail "usage: lab.sh [-t SECONDS] [-m MEGABYTES] COMMAND [ARGUMENT...]" ;;
     esac
 done
 shift $((OPTIND - 1))
@@ -66,8 +66,13 @@ quoted() {
 } >"$lab/command"
 chmod +x "$lab/init"
 
+# The guest's memory is a file. Containers often have a small /dev/shm, where it would end with a bus error.
+room=$(df -Pm /dev/shm 2>/dev/null | awk 'NR == 2 { print $4 }')
+[ "${room:-0}" -ge "$memory" ] && memory_dir=/dev/shm || memory_dir=$lab
+
 # Console 0 is for the kernel, 1 and 2 are the command's stdout and stderr.
-timeout -k 5 "$seconds" "$kernel" mem="$memory" root=/dev/root rootfstype=hostfs rootflags=/ ro init="$lab/init" \
+TMPDIR=$memory_dir timeout -k 5 "$seconds" "$kernel" mem="${memory}M" \
+    root=/dev/root rootfstype=hostfs rootflags=/ ro init="$lab/init" \
     uml_dir="$lab" umid=guest quiet panic=-1 con=null con0=null,fd:5 con1=null,fd:3 con2=null,fd:4 \
     3>&1 4>&2 5>"$lab/boot" </dev/null >&5 2>&1 &
 guest=$!

@@ -119,7 +119,7 @@ impl World {
     pub(crate) fn ipam(&self, on_add: &str, otherwise: &str) {
         let log = self.path("ipam.log");
         let script = format!(
-            "#!/bin/sh\ncat >/dev/null\necho $CNI_COMMAND >>{log}\nif [ $CNI_COMMAND = ADD ]; then\n:\n{on_add}\nelse\n:\n{otherwise}\nfi\n"
+            "#!/bin/sh\nwhile read -r _; do :; done\necho $CNI_COMMAND >>{log}\nif [ $CNI_COMMAND = ADD ]; then\n:\n{on_add}\nelse\n:\n{otherwise}\nfi\n"
         );
         let path = self.path("ipam");
         fs::write(&path, script).unwrap();
