@@ -108,7 +108,13 @@ impl<'t> Attachment<'t> {
                 .with("CNI_NETNS", &self.pod.path)
                 .with("CNI_IFNAME", &self.ifname)
                 .with("CNI_ARGS", &self.args),
-            Verb::Gc | Verb::Status | Verb::Version => call,
+            // What libcni does with variables that have no meaning here.
+            Verb::Gc | Verb::Status => call
+                .with("CNI_CONTAINERID", "")
+                .with("CNI_NETNS", "")
+                .with("CNI_IFNAME", "")
+                .with("CNI_ARGS", ""),
+            Verb::Version => call,
         };
         let had_result = matches!(verb, Verb::Check | Verb::Del) && self.trial.version >= V0_4_0;
         match &self.result {

@@ -9,6 +9,7 @@ pub mod document;
 pub mod families;
 pub mod known;
 pub mod leases;
+pub mod mutate;
 pub mod pod;
 pub mod process;
 pub mod profile;

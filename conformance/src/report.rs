@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -60,9 +60,10 @@ pub struct Report {
     json: Option<File>,
     verbose: bool,
     started: Instant,
-    lane_started: Instant,
     counts: BTreeMap<String, [Count; 2]>,
     skips: BTreeMap<String, usize>,
+    /// Failures shown in full, and at which version: at the next ones a line will do.
+    told: BTreeMap<String, Version>,
 }
 
 impl Report {
@@ -72,23 +73,14 @@ impl Report {
             File::create(path).map_err(|error| format!("{}: {error}", path.display()))
         };
         let json = json.map(open).transpose()?;
-        let now = Instant::now();
         Ok(Self {
             json,
             verbose,
-            started: now,
-            lane_started: now,
+            started: Instant::now(),
             counts: BTreeMap::new(),
             skips: BTreeMap::new(),
+            told: BTreeMap::new(),
         })
-    }
-
-    /// A version that the plugin doesn't say it speaks; that it refuses it is asked at the others.
-    pub fn unclaimed(&mut self, plugin: &Plugin, version: Version) {
-        println!(
-            "{:12} {version}  not spoken by this plugin",
-            plugin.profile.name
-        );
     }
 
     /// One plugin at one version is done.
@@ -98,6 +90,14 @@ impl Report {
         version: Version,
         outcomes: &[Outcome],
     ) -> Result<(), String> {
+        if !plugin.claims(version) {
+            // That it refuses the version is asked at the others.
+            println!(
+                "{:12} {version}  not spoken by this plugin",
+                plugin.profile.name
+            );
+            return Ok(());
+        }
         let mut lane = Count::default();
         let totals = self.counts.entry(plugin.profile.name.clone()).or_default();
         for outcome in outcomes {
@@ -111,8 +111,11 @@ impl Report {
                     .map_err(|error| format!("the JSON report: {error}"))?;
             }
         }
-        let seconds = self.lane_started.elapsed().as_secs_f32();
-        self.lane_started = Instant::now();
+        let seconds = outcomes
+            .iter()
+            .map(|outcome| outcome.took)
+            .sum::<Duration>()
+            .as_secs_f32();
         println!(
             "{:12} {version}  {} passed, {} failed, {} known, {} skipped  ({seconds:.1} s)",
             plugin.profile.name, lane.pass, lane.fail, lane.known, lane.skip
@@ -121,7 +124,7 @@ impl Report {
         Ok(())
     }
 
-    fn tell(&self, outcome: &Outcome) {
+    fn tell(&mut self, outcome: &Outcome) {
         let Requirement {
             id,
             sentence,
@@ -135,12 +138,18 @@ impl Report {
         );
         match &outcome.verdict {
             Verdict::Fail(failure) => {
+                let question =
+                    format!("{} {id}/{}", outcome.plugin.profile.name, outcome.case.name);
+                if let Some(first) = self.told.get(&question) {
+                    println!("FAIL {headline}: as at {first}: {}", failure.what);
+                    return;
+                }
+                self.told.insert(question, *version);
                 println!("\nFAIL {headline}: {level}: {sentence} [{section}]");
                 println!("     {}", failure.what);
                 if let Some(exchange) = &failure.exchange {
                     print_exchange(exchange);
                 }
-                println!();
             }
             Verdict::Known(failure, why) => {
                 println!("  known {headline}: {why} ({})", failure.what)

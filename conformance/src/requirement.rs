@@ -61,7 +61,7 @@ pub enum Stop {
 }
 
 /// A broken requirement.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Failure {
     /// What was expected and what came instead.
     pub what: String,

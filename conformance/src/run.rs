@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::answer::{Answer, Exchange};
@@ -17,7 +19,7 @@ use crate::profile::Profile;
 use crate::report::Report;
 use crate::requirement::{Case, Failure, Requirement, Stop, fail};
 use crate::spec::{Level, Verb, Version};
-use crate::stage::Stage;
+use crate::stage::{Ground, Stage};
 use crate::trial::{Plugin, Trial};
 
 /// What came of one case at one version.
@@ -69,7 +71,8 @@ pub fn run(options: &Options) -> Result<bool, String> {
         .map_or_else(|| Ok(Known::default()), |file| Known::load(file))?;
     let mut report = Report::new(options.json.as_deref(), options.verbose)?;
     let candidates = select(options)?;
-    let stage = Stage::enter()?;
+    let ground = Ground::prepare()?;
+    let mut plugins = Vec::new();
     for (profile, file) in candidates {
         let mut plugin = Plugin {
             profile,
@@ -78,19 +81,82 @@ pub fn run(options: &Options) -> Result<bool, String> {
             claims: None,
         };
         plugin.claims = claims(&plugin);
-        for version in Version::ALL {
-            if !options.versions.is_empty() && !options.versions.contains(&version) {
-                continue;
+        plugins.push(plugin);
+    }
+    let wanted =
+        |version: &Version| options.versions.is_empty() || options.versions.contains(version);
+    let lanes: Vec<_> = plugins
+        .iter()
+        .flat_map(|plugin| {
+            Version::ALL
+                .into_iter()
+                .filter(wanted)
+                .map(move |version| (plugin, version))
+        })
+        .collect();
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let (sender, finished) = mpsc::channel();
+        let (lanes, next, ground) = (&lanes, &next, &ground);
+        let workers = thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(lanes.len());
+        for _ in 0..workers {
+            let sender = sender.clone();
+            scope.spawn(move || work(ground, options, lanes, next, &sender));
+        }
+        drop(sender);
+        // Told in the order of the list, whichever is done first.
+        let mut done = BTreeMap::new();
+        let mut told = 0;
+        for (index, lane) in finished {
+            done.insert(index, lane?);
+            while let Some(mut outcomes) = done.remove(&told) {
+                let (plugin, version) = lanes[told];
+                outcomes
+                    .iter_mut()
+                    .for_each(|outcome| outcome.excuse_by(&known));
+                report.lane(plugin, version, &outcomes)?;
+                told += 1;
             }
-            if !plugin.claims(version) {
-                report.unclaimed(&plugin, version);
-                continue;
-            }
-            let outcomes = ask_all(&stage, &plugin, version, options, &known);
-            report.lane(&plugin, version, &outcomes)?;
+        }
+        if told < lanes.len() {
+            Err("a worker of the harness died; please report this".to_owned())
+        } else {
+            Ok(())
+        }
+    })?;
+    report.finish(&known)
+}
+
+/// A plugin at a version.
+type Lane<'run> = (&'run Plugin, Version);
+/// The index of a lane, and what came of it.
+type Finished<'run> = (usize, Result<Vec<Outcome<'run>>, String>);
+
+/// Takes lanes from the list until none is left, on a stage of its own.
+fn work<'run>(
+    ground: &Ground,
+    options: &Options,
+    lanes: &[Lane<'run>],
+    next: &AtomicUsize,
+    sender: &mpsc::Sender<Finished<'run>>,
+) {
+    let stage = Stage::enter(ground);
+    loop {
+        let index = next.fetch_add(1, Ordering::Relaxed);
+        let Some(&(plugin, version)) = lanes.get(index) else {
+            return;
+        };
+        let lane = match &stage {
+            Ok(stage) if plugin.claims(version) => Ok(ask_all(stage, plugin, version, options)),
+            Ok(_) => Ok(Vec::new()),
+            Err(why) => Err(why.clone()),
+        };
+        if sender.send((index, lane)).is_err() {
+            return;
         }
     }
-    report.finish(&known)
 }
 
 fn absolute(folder: &std::path::Path) -> Result<PathBuf, String> {
@@ -161,11 +227,10 @@ fn claims(plugin: &Plugin) -> Option<Vec<String>> {
 }
 
 fn ask_all<'run>(
-    stage: &'run Stage,
+    stage: &Stage,
     plugin: &'run Plugin,
     version: Version,
     options: &Options,
-    known: &Known,
 ) -> Vec<Outcome<'run>> {
     let mut outcomes = Vec::new();
     for requirement in families::requirements() {
@@ -185,27 +250,25 @@ fn ask_all<'run>(
             requirement
                 .cases
                 .iter()
-                .map(|case| ask(stage, plugin, version, requirement, level, case, known)),
+                .map(|case| ask(stage, plugin, version, requirement, level, case)),
         );
     }
     outcomes
 }
 
 fn ask<'run>(
-    stage: &'run Stage,
+    stage: &Stage,
     plugin: &'run Plugin,
     version: Version,
     requirement: &'static Requirement,
     level: Level,
     case: &'static Case,
-    known: &Known,
 ) -> Outcome<'run> {
     let started = Instant::now();
     let trial = Trial::new(stage, plugin, version);
     let said = catch_unwind(AssertUnwindSafe(|| (case.run)(&trial)))
         .unwrap_or_else(|_| Err(fail("the harness itself broke here; please report this")));
     let (exchanges, mut notes) = trial.into_records();
-    let name = plugin.profile.name.as_str();
     let verdict = match said {
         _ if level == Level::Obs => {
             if let Err(Stop::Fail(Failure { what: seen, .. }) | Stop::Skip(seen)) = said {
@@ -213,18 +276,12 @@ fn ask<'run>(
             }
             Verdict::Note
         }
-        Ok(()) => {
-            known.passed(name, requirement.id, case.name, version);
-            Verdict::Pass
-        }
+        Ok(()) => Verdict::Pass,
         Err(Stop::Skip(why)) => Verdict::Skip(why),
-        Err(Stop::Fail(mut failure)) => {
-            failure.exchange = failure.exchange.or_else(|| exchanges.last().cloned());
-            match known.excuse(name, requirement.id, case.name, version) {
-                Some(why) => Verdict::Known(failure, why.to_owned()),
-                None => Verdict::Fail(failure),
-            }
-        }
+        Err(Stop::Fail(Failure { what, exchange })) => Verdict::Fail(Failure {
+            what,
+            exchange: exchange.or_else(|| exchanges.last().cloned()),
+        }),
     };
     Outcome {
         plugin,
@@ -236,5 +293,25 @@ fn ask<'run>(
         notes,
         exchanges,
         took: started.elapsed(),
+    }
+}
+
+impl Outcome<'_> {
+    /// Turns a failure that is listed into a known one, and tells the list about a pass.
+    fn excuse_by(&mut self, known: &Known) {
+        let (plugin, id, case) = (
+            self.plugin.profile.name.as_str(),
+            self.requirement.id,
+            self.case.name,
+        );
+        match &self.verdict {
+            Verdict::Pass => known.passed(plugin, id, case, self.version),
+            Verdict::Fail(failure) => {
+                if let Some(why) = known.excuse(plugin, id, case, self.version) {
+                    self.verdict = Verdict::Known(failure.clone(), why.to_owned());
+                }
+            }
+            _ => {}
+        }
     }
 }

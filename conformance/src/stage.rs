@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 use serde_json::Value;
@@ -22,92 +22,100 @@ pub const LAN: &str = "lan";
 /// Where network namespaces are mounted by name.
 pub const NETNS_DIR: &str = "/run/netns";
 
-/// The namespaces this process has moved into. They vanish with the process; [`Drop`] removes the mount points made for them.
+/// What all stages stand on: this process in namespaces of its own, and the folders that stages put their file systems over.
 #[derive(Debug)]
-pub struct Stage {
+pub struct Ground {
     ip: PathBuf,
-    scratch: PathBuf,
-    made: Vec<PathBuf>,
-    link_kinds: Mutex<BTreeMap<String, Result<(), String>>>,
 }
 
-impl Stage {
-    /// Moves this process onto a stage of its own. Needs to be called while it has one thread.
+impl Ground {
+    /// Moves this process away from the machine. Needs to be called while it has one thread.
     ///
     /// # Errors
     /// A sentence for the operator: `ip` is missing, or the kernel doesn't let us.
-    pub fn enter() -> Result<Self, String> {
+    pub fn prepare() -> Result<Self, String> {
         let ip = find_program("ip")
             .ok_or("the program `ip` is needed to look at interfaces: install iproute2")?;
         unshare_all()?;
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
             .map_err(|errno| format!("mounts can't be made private: {errno}"))?;
-        let mut stage = Self {
-            ip,
-            scratch: PathBuf::from("/var/lib/cni/conformance"),
-            made: Vec::new(),
+        COVERED
+            .into_iter()
+            .try_for_each(|folder| make(Path::new(folder)))?;
+        Ok(Self { ip })
+    }
+}
+
+/// Makes a folder to mount on, with those above it. It stays: a folder that is removed takes along what other runs have
+/// mounted on it in their namespaces, and these would go on writing to the machine itself.
+fn make(folder: &Path) -> Result<(), String> {
+    let missing: Vec<_> = folder
+        .ancestors()
+        .take_while(|path| !path.exists())
+        .collect();
+    for path in missing.into_iter().rev() {
+        match fs::create_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                // Mapped root may not write there, yet may hide the place above from itself.
+                cover(path.parent().unwrap_or(path))?;
+                return fs::create_dir_all(folder)
+                    .map_err(|error| format!("{}: {error}", folder.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Where `ip` looks for namespaces; nearly always the same folder.
+const NETNS_ALIAS: &str = "/var/run/netns";
+/// What every stage has of its own. /var/lib/cni is where plugins keep their state by default.
+const COVERED: [&str; 3] = [NETNS_DIR, NETNS_ALIAS, "/var/lib/cni"];
+
+/// The namespaces of one thread, which vanish with it: several threads can work beside each other and not meet.
+#[derive(Debug)]
+pub struct Stage {
+    ip: PathBuf,
+    scratch: PathBuf,
+    link_kinds: Mutex<BTreeMap<String, Result<(), String>>>,
+}
+
+impl Stage {
+    /// Moves this thread onto a stage. Threads and programs it starts from now on are there too; other threads are not.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn enter(ground: &Ground) -> Result<Self, String> {
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| format!("namespaces can't be made: {errno}"))?;
+        for folder in COVERED {
+            cover(Path::new(folder))?;
+        }
+        let alias = Path::new(NETNS_ALIAS);
+        if alias
+            .canonicalize()
+            .is_ok_and(|real| real != Path::new(NETNS_DIR))
+        {
+            mount(
+                Some(NETNS_DIR),
+                alias,
+                None::<&str>,
+                MsFlags::MS_BIND,
+                None::<&str>,
+            )
+            .map_err(|errno| format!("{NETNS_DIR} can't be shown as {NETNS_ALIAS}: {errno}"))?;
+        }
+        let scratch = PathBuf::from("/var/lib/cni/conformance");
+        let stage = Self {
+            ip: ground.ip.clone(),
+            scratch,
             link_kinds: Mutex::default(),
         };
-        stage.cover(Path::new(NETNS_DIR))?;
-        stage.cover(Path::new("/var/lib/cni"))?;
-        stage.alias_var_run()?;
         stage
             .furnish()
             .map_err(|error| format!("the stage can't be set up: {error}"))?;
         Ok(stage)
-    }
-
-    /// Puts an empty file system over `folder`, which is made when it doesn't exist.
-    fn cover(&mut self, folder: &Path) -> Result<(), String> {
-        let mut folder = folder;
-        let mut missing = Vec::new();
-        while !folder.exists() {
-            missing.push(folder.to_owned());
-            folder = folder.parent().unwrap_or(Path::new("/"));
-        }
-        for path in missing.iter().rev() {
-            if fs::create_dir(path).is_err() {
-                // Mapped root may not write there, yet may hide the place from itself.
-                return self.cover_with_tmpfs(folder).and_then(|()| {
-                    fs::create_dir_all(&missing[0])
-                        .map_err(|error| format!("{}: {error}", missing[0].display()))
-                });
-            }
-            self.made.push(path.clone());
-        }
-        self.cover_with_tmpfs(missing.first().map_or(folder, PathBuf::as_path))
-    }
-
-    fn cover_with_tmpfs(&self, folder: &Path) -> Result<(), String> {
-        mount(
-            Some("tmpfs"),
-            folder,
-            Some("tmpfs"),
-            MsFlags::empty(),
-            Some("mode=0755"),
-        )
-        .map_err(|errno| format!("a tmpfs can't be mounted on {}: {errno}", folder.display()))
-    }
-
-    /// `ip` looks for namespaces under /var/run, which is nearly always a link to /run.
-    fn alias_var_run(&mut self) -> Result<(), String> {
-        let alias = Path::new("/var/run/netns");
-        if alias
-            .canonicalize()
-            .is_ok_and(|real| real == Path::new(NETNS_DIR))
-        {
-            return Ok(());
-        }
-        self.cover(alias)?;
-        mount(
-            Some(NETNS_DIR),
-            alias,
-            None::<&str>,
-            MsFlags::MS_BIND,
-            None::<&str>,
-        )
-        .map_err(|errno| format!("{NETNS_DIR} can't be shown as {}: {errno}", alias.display()))
     }
 
     fn furnish(&self) -> io::Result<()> {
@@ -185,15 +193,16 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
-    fn drop(&mut self) {
-        // The mounts go with the namespace; folders made on the machine's own file systems don't.
-        for path in self.made.iter().rev() {
-            let _ = umount2(path, MntFlags::MNT_DETACH);
-            let _ = umount2(path, MntFlags::MNT_DETACH);
-            let _ = fs::remove_dir(path);
-        }
-    }
+/// Puts an empty file system over a folder.
+fn cover(folder: &Path) -> Result<(), String> {
+    mount(
+        Some("tmpfs"),
+        folder,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some("mode=0755"),
+    )
+    .map_err(|errno| format!("a tmpfs can't be mounted on {}: {errno}", folder.display()))
 }
 
 /// The file that runs when `name` is typed, also where PATH leaves out the folders of the administrator.

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use crate::answer::{Answer, Exchange};
+use crate::answer::{Answer, Exchange, Refusal};
 use crate::attachment::Attachment;
 use crate::call::Call;
 use crate::pod::Pod;
 use crate::process;
 use crate::profile::Profile;
 use crate::requirement::{Stop, fail, skip};
-use crate::spec::{Kind, Version};
+use crate::spec::{Kind, V1_0_0, Version, code};
 use crate::stage::Stage;
 
 /// A plugin under test.
@@ -119,6 +119,14 @@ impl<'run> Trial<'run> {
     /// Calls the plugin and checks what must hold for every answer.
     pub fn run(&self, call: &Call) -> Result<Answer, Stop> {
         Answer::judged(&self.run_unjudged(call)?)
+    }
+
+    /// Makes a call that must be refused with one of these codes. The texts before 1.0.0 don't have codes 4 to 7, so there a
+    /// code of the plugin's own will do as well.
+    pub fn refused(&self, call: &Call, codes: &[i64]) -> Result<Refusal, Stop> {
+        let own = (self.version < V1_0_0).then_some(code::OWN);
+        let codes: Vec<_> = codes.iter().copied().chain(own).collect();
+        self.run(call)?.refused(&codes)
     }
 
     /// Calls the plugin and looks at nothing; for cases about the answers that are no answers.

@@ -6,15 +6,29 @@ pub mod add;
 pub mod check;
 pub mod del;
 pub mod delegation;
+pub mod environment;
+pub mod fault;
+pub mod fault_kill;
+pub mod gc_status;
+pub mod names;
+pub mod output;
+pub mod stdin;
 pub mod version;
 
 /// All families, in the order in which they are asked.
 pub const ALL: &[&[Requirement]] = &[
     version::REQUIREMENTS,
+    environment::REQUIREMENTS,
+    names::REQUIREMENTS,
+    stdin::REQUIREMENTS,
+    output::REQUIREMENTS,
+    gc_status::REQUIREMENTS,
     add::REQUIREMENTS,
     del::REQUIREMENTS,
     check::REQUIREMENTS,
     delegation::REQUIREMENTS,
+    fault::REQUIREMENTS,
+    fault_kill::REQUIREMENTS,
 ];
 
 /// All requirements.

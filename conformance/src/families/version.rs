@@ -108,7 +108,7 @@ fn does_not_wait(t: &Trial) -> Verdict {
         &t.run(
             &asking(t.version)
                 .stdin_stays_open()
-                .limit(std::time::Duration::from_secs(3)),
+                .limit(std::time::Duration::from_secs(10)),
         )?,
     )
     .map(drop)

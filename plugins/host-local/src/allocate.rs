@@ -63,7 +63,9 @@ fn reserve_requested(
         )));
     }
     let hint = pool.hint(index);
-    if !pool.reserve(ip, owner)? {
+    let reserved = pool.reserve(ip, owner)?
+        || (pool.reclaim(|other| other == ip)? && pool.reserve(ip, owner)?);
+    if !reserved {
         return Err(Error::plugin(format!(
             "requested IP address {ip} is not available in range set {set}"
         )));

@@ -5,8 +5,8 @@
 //! down what it finds, name and modification time, in `.index/previous-boot`. An address on that list is given to
 //! somebody else only
 //!
-//! 1. when its range set would otherwise have no address left: as long as there is a choice, nothing is
-//!    taken from a container whose runtime may still come to clean up, or to check;
+//! 1. when its range set would otherwise have no address left, or when this very one is asked for: as long as there
+//!    is a choice, nothing is taken from a container whose runtime may still come to clean up, or to check;
 //! 2. and when its file is still the very one written down, to the nanosecond: by then it may have been released
 //!    and belong to a container of this boot.
 //!

@@ -71,14 +71,14 @@ impl Plan {
             };
             let target = (!self.link_in_container).then_some(pod);
             let created = rtnl.create(&child, target);
-            created.map_err(|e| self.not_created(e, ifname, &master))
+            created.map_err(|e| self.not_created(e, &master))
         })
     }
 
-    fn not_created(&self, error: kernel::Error, ifname: &str, master: &Link) -> Error {
+    fn not_created(&self, error: kernel::Error, master: &Link) -> Error {
         let kind = self.kind.name();
         let is_busy = error.is_busy();
-        let error = Error::from(error.context(format!("failed to create {kind} {ifname:?}")));
+        let error = Error::from(error.context(format!("failed to create {kind}")));
         if !is_busy {
             return error;
         }

@@ -18,18 +18,18 @@ const HEADER: usize = 8;
 
 /// An address that a link has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Address {
+pub(crate) struct Address {
     /// Address and prefix length.
-    pub net: IpNetwork,
+    pub(crate) net: IpNetwork,
     /// Duplicate address detection is not through (`IFA_F_TENTATIVE`).
-    pub is_tentative: bool,
+    pub(crate) is_tentative: bool,
     /// Another host has it (`IFA_F_DADFAILED`).
-    pub is_duplicate: bool,
+    pub(crate) is_duplicate: bool,
 }
 
 impl Rtnl {
     /// The addresses of a link, of both families.
-    pub fn addresses(&mut self, link: &Link) -> Result<Vec<Address>, Error> {
+    pub(crate) fn addresses(&mut self, link: &Link) -> Result<Vec<Address>, Error> {
         let mut all = self.addresses_of(link, AddressFamily::Inet)?;
         all.extend(self.addresses_of(link, AddressFamily::Inet6)?);
         Ok(all)

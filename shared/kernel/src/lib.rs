@@ -20,7 +20,6 @@ mod route;
 mod socket;
 pub mod sysctl;
 
-pub use address::Address;
 pub use check::Expected;
 pub use configure::{announce_addresses, configure};
 pub use error::Error;

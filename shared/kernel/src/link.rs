@@ -1,5 +1,7 @@
 //! Links: looking them up, making them on a master, taking them away.
 
+use std::os::fd::{AsFd, AsRawFd};
+
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
@@ -8,7 +10,6 @@ use netlink_packet_route::link::{
 use nix::errno::Errno;
 use nix::libc;
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
-use std::os::fd::{AsFd, AsRawFd};
 
 use crate::attribute::{self, attributes};
 use crate::socket::Request;
@@ -88,15 +89,19 @@ impl Rtnl {
     /// Makes `child`, in the namespace `target` if one is given, and under its final name from the first moment:
     /// a process that is killed leaves nothing that DEL does not know.
     ///
-    /// A link of that name in the target namespace stays untouched: `file exists`.
+    /// A link of that name in the target namespace stays untouched: `"eth0": file exists`.
     pub fn create(&mut self, child: &Child<'_>, target: Option<&Netns>) -> Result<(), Error> {
         let created = self.request(child.request(child.name, target));
-        match (created, target) {
+        let created = match (created, target) {
             (Err(e), Some(target)) if e.is(Errno::EEXIST) => {
                 self.create_beside_namesake(child, target, e)
             }
             (created, _) => created,
-        }
+        };
+        created.map_err(|e| match e.errno {
+            Some(Errno::EEXIST) => e.context(format!("{:?}", child.name)),
+            _ => e,
+        })
     }
 
     /// Kernels before 6.14 look for the name among the links of the socket's namespace, although the link is made
@@ -128,9 +133,10 @@ impl Rtnl {
         self.request(child.request(&unfinished, Some(target)))?;
         target.inside(|| {
             let mut rtnl = Rtnl::open()?;
-            let index = rtnl.link(&unfinished)?.index;
-            let rename = LinkUnspec::new_with_index(index).name(child.name);
-            let renamed = rtnl.request(set_link(rename.build()));
+            let renamed = rtnl.link(&unfinished).and_then(|link| {
+                let rename = LinkUnspec::new_with_index(link.index).name(child.name);
+                rtnl.request(set_link(rename.build()))
+            });
             if renamed.is_err() {
                 rtnl.request(delete_link(&unfinished))?;
             }

@@ -12,8 +12,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::request::{Environment, Request, version_to_repeat};
 use crate::{Plugin, Undo, logger};
 
-/// How long VERSION waits for a configuration on stdin. It needs none, and some callers never close the pipe.
-const VERSION_STDIN_LIMIT: Duration = Duration::from_millis(100);
+/// How long an answer that needs no configuration waits for one on stdin. Some callers never close the pipe.
+const STDIN_LIMIT: Duration = Duration::from_millis(100);
 
 /// Serves the request this process was started for. `main` returns what this returns.
 ///
@@ -63,9 +63,16 @@ fn serve<P: Plugin>(plugin: &P, env: Environment, request: &mut Request) -> Resu
     if env.command.is_empty() {
         log::error!("{}", about::<P>());
     }
-    let verb = env.verb()?;
+    let verb = match env.verb() {
+        Ok(verb) => verb,
+        Err(unknown) => {
+            // The answer has to say the version of the request. A person at a terminal sends none.
+            let _ = request.open(&read_what_comes(STDIN_LIMIT));
+            return Err(unknown);
+        }
+    };
     if verb == Verb::Version {
-        let answer = versions(version_to_repeat(&read_what_comes(VERSION_STDIN_LIMIT)));
+        let answer = versions(version_to_repeat(&read_what_comes(STDIN_LIMIT)));
         return deliver(&answer);
     }
     let mut stdin = Vec::with_capacity(4096);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use cni::json::Value;
+use cni::json::{ReadError, Value};
 use cni::{Code, Error, NetConf, Verb, Version, names};
 use serde::de::DeserializeOwned;
 
@@ -96,6 +96,15 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// Reads the document, and the version out of it, if they can be read.
+    pub(crate) fn open(&mut self, stdin: &[u8]) -> Result<Value, ReadError> {
+        let document = Value::parse(stdin)?;
+        if let Ok(key) = document.read::<VersionKey>() {
+            self.cni_version = key.cni_version;
+        }
+        Ok(document)
+    }
+
     /// Makes a valid call out of the environment and the bytes of stdin, or says what is wrong with them.
     pub(crate) fn validate<C: DeserializeOwned>(
         &mut self,
@@ -103,11 +112,7 @@ impl Request {
         verb: Verb,
         stdin: Vec<u8>,
     ) -> Result<Call<C>, Error> {
-        let document = Value::parse(&stdin);
-        let version_of = |document: &Value| document.read::<VersionKey>().ok();
-        if let Some(key) = document.as_ref().ok().and_then(version_of) {
-            self.cni_version = key.cni_version;
-        }
+        let document = self.open(&stdin);
         env.check(verb)?;
         let document = document.map_err(|e| {
             Error::new(

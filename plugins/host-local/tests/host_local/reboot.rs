@@ -75,6 +75,25 @@ fn what_is_left_is_taken_when_nothing_else_is_there() {
 }
 
 #[test]
+fn an_address_that_is_asked_for_is_taken() {
+    let (store, mut conf) = before();
+    let boot = Boot::new(&store);
+    call("DEL", "c2", &conf).ok();
+    conf["args"] = serde_json::json!({ "cni": { "ips": ["10.9.0.5"] } });
+    assert!(
+        call("ADD", "n1", &conf).refused().contains("10.9.0.5"),
+        "in the boot it was reserved in it stays"
+    );
+    assert_eq!(boot.call("ADD", "n1", &conf).ok(), "10.9.0.5/29");
+    assert_eq!(
+        store.addresses().len(),
+        4,
+        "the others of before the boot stay"
+    );
+    boot.call("ADD", "n2", &conf).refused();
+}
+
+#[test]
 fn any_first_command_of_a_boot_writes_down_what_is_there() {
     let (store, conf) = before();
     let boot = Boot::new(&store);

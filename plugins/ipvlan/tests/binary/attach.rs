@@ -149,7 +149,7 @@ fn mtu() {
     world.call("DEL", &mtu(9000)).ok();
 
     let answer = world.call("ADD", &mtu(20));
-    let refused = "failed to create ipvlan \"net1\": invalid argument";
+    let refused = "failed to create ipvlan: invalid argument";
     assert!(
         answer.error().1.starts_with(refused),
         "{:?}",
@@ -341,7 +341,7 @@ fn a_parent_of_macvlan_links_takes_none_of_ipvlan() {
     let answer = world.call("ADD", &with_ipam(&json!({"master": "enp0s3"})));
     let (_, msg) = answer.error();
     assert!(
-        msg.starts_with(r#"failed to create ipvlan "net1": device or resource busy"#),
+        msg.starts_with("failed to create ipvlan: device or resource busy"),
         "{msg}"
     );
     let details = answer.document["details"].as_str().unwrap();

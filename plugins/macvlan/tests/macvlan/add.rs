@@ -60,7 +60,7 @@ fn the_interface_is_as_configured() {
         "mtu 1400",
         "bcqueuelen 77",
         "10.77.0.2/24 brd 10.77.0.255",
-        "state UP",
+        "UP,LOWER_UP",
     ] {
         assert!(shown.contains(text), "{text}: {shown}");
     }
@@ -112,13 +112,19 @@ fn a_result_without_form_in_the_version_is_rolled_back() {
 fn a_repeated_add_leaves_the_first_alone() {
     let plugin = Plugin::new().ipam(ADDRESS);
     plugin.ok("ADD", &conf(IPAM));
-    let first = plugin.bed.in_pod("ip addr show net1");
+    let state = || {
+        (
+            plugin.bed.link("net1"),
+            plugin.bed.in_pod("ip -4 -o addr show net1"),
+        )
+    };
+    let first = state();
     let (code, msg) = plugin.error("ADD", &conf(IPAM));
     assert_eq!(
         (code, msg.as_str()),
-        (999, r#"failed to create macvlan "net1": file exists"#)
+        (999, r#"failed to create macvlan: "net1": file exists"#)
     );
-    assert_eq!(plugin.bed.in_pod("ip addr show net1"), first);
+    assert_eq!(state(), first);
     assert_eq!(plugin.calls(), ["ADD link"], "IPAM is not asked");
 }
 
@@ -180,7 +186,7 @@ fn what_can_not_be_done_is_told_before_anything_is_done() {
         (
             r#""mtu":20"#,
             999,
-            r#"failed to create macvlan "net1": invalid argument"#,
+            "failed to create macvlan: invalid argument",
         ),
         (
             r#""mac":"zz""#,
@@ -190,12 +196,12 @@ fn what_can_not_be_done_is_told_before_anything_is_done() {
         (
             r#""mac":"01:00:00:00:00:01""#,
             999,
-            r#"failed to create macvlan "net1": cannot assign requested address"#,
+            "failed to create macvlan: cannot assign requested address",
         ),
         (
             r#""mac":"02:00:00:00:00:00:00:01""#,
             999,
-            r#"failed to create macvlan "net1": invalid argument"#,
+            "failed to create macvlan: invalid argument",
         ),
         (
             r#""master":"nosuch""#,

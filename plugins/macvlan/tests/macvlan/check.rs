@@ -106,6 +106,7 @@ fn ipam_has_its_say() {
 fn a_master_that_was_replaced() {
     let (plugin, result) = added();
     run("ip link add m1 type veth peer name m1peer");
+    run("ip link set m0 down");
     run("ip link set m0 name old");
     run("ip link set m1 name m0");
     let (_, msg) = plugin.error("CHECK", &plugin.with_prev(&conf(IPAM), &result));

@@ -3,10 +3,10 @@
 use cni::{Interface, Route, Success};
 use kernel::{Error, Expected};
 
-use crate::bed::Bed;
+use crate::bed::{Bed, run};
 use crate::configure::{result, route, set_up};
 
-/// A pod that was set up with `result`, and what a check with this result says after `change`.
+/// A pod that was set up with `result`.
 struct Checked {
     bed: Bed,
     result: Success,
@@ -14,7 +14,10 @@ struct Checked {
 
 impl Checked {
     fn new(ips: &[&str], routes: &[Route]) -> Checked {
-        let bed = Bed::new();
+        Checked::on(Bed::new(), ips, routes)
+    }
+
+    fn on(bed: Bed, ips: &[&str], routes: &[Route]) -> Checked {
         bed.macvlan("net1").unwrap();
         let mut result = result(ips, routes);
         set_up(&bed, &result).unwrap();
@@ -217,6 +220,18 @@ fn ipv6_with_several_next_hops() {
     checked.check().unwrap();
     let error = checked.after("ip -6 route del default");
     assert!(error.contains("::/0"), "{error}");
+}
+
+#[test]
+fn a_cable_that_is_out_is_no_fault() {
+    let ips = ["10.77.0.2/24 10.77.0.1", "fd00:77::2/64 fd00:77::1"];
+    let routes = [route("0.0.0.0/0"), route("::/0")];
+    let checked = Checked::new(&ips, &routes);
+    run("ip link set m0peer down");
+    checked.check().unwrap();
+    let bed = Bed::new();
+    run("ip link set m0peer down");
+    Checked::on(bed, &ips, &routes).check().unwrap();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cni::text::{parse_cidr, parse_ip};
+use cni::text::{format_mac, parse_cidr, parse_ip};
 use cni::{Interface, Ip, Route, Success};
 use kernel::{Error, announce_addresses, configure};
 use nix::errno::Errno;
@@ -88,6 +88,22 @@ fn addresses_routes_and_announcements() {
     }
     let keep = bed.in_pod("sysctl -n net.ipv6.conf.net1.keep_addr_on_down");
     assert_eq!(keep, "0\n", "there is no IPv6 address");
+}
+
+#[test]
+fn neighbours_hear_of_the_address_at_once() {
+    let bed = Bed::new();
+    run("ip addr add 10.77.0.1/24 dev m0peer");
+    run("sysctl -w net.ipv4.conf.m0peer.arp_accept=1");
+    bed.macvlan("net1").unwrap();
+    assert_eq!(run("ip neigh show 10.77.0.2"), "");
+    set_up(&bed, &result(&["10.77.0.2/24"], &[])).unwrap();
+    let mac = format_mac(&bed.link("net1").unwrap().mac);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !run("ip neigh show 10.77.0.2").contains(&mac) {
+        assert!(Instant::now() < deadline, "no gratuitous ARP was heard");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]
@@ -279,4 +295,19 @@ fn an_address_that_another_host_has() {
         error.msg,
         r#"failed to settle addresses for "net1": link net1 has address fd00:77::2 in DADFAILED state"#
     );
+}
+
+#[test]
+fn a_detection_that_takes_too_long() {
+    let bed = Bed::new();
+    bed.in_pod("sysctl -w net.ipv6.conf.default.dad_transmits=30");
+    bed.macvlan("net1").unwrap();
+    let started = Instant::now();
+    let error = set_up(&bed, &result(&["fd00:77::2/64 fd00:77::1"], &[])).unwrap_err();
+    assert_eq!(
+        error.msg,
+        r#"failed to settle addresses for "net1": link net1 still has tentative addresses after 5 seconds"#
+    );
+    let took = started.elapsed();
+    assert!((5..7).contains(&took.as_secs()), "{took:?}");
 }

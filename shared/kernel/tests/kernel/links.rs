@@ -117,7 +117,7 @@ fn a_link_of_the_same_name_stays_as_it_is() {
     let first = bed.link("eth0").unwrap();
     let error = bed.macvlan("eth0").unwrap_err();
     assert!(error.is(Errno::EEXIST), "{error}");
-    assert_eq!(error.msg, "file exists");
+    assert_eq!(error.msg, r#""eth0": file exists"#);
     assert_eq!(bed.link("eth0").unwrap(), first);
 }
 
