@@ -62,10 +62,10 @@ test: setup-test build harness ## all tests: units, binaries, and the suite over
 	@$(if $(IN_LAB),NO_SKIP=1 $(RUNNER)=$(LAB) cargo test --quiet --locked $(IN_LAB:%=-p %))
 	$(say) "conformance of our plugins"
 	@$(RELEASE)/cni-conformance --bin-dir $(RELEASE) $(filter-out $(IN_LAB),$(PLUGINS))
-	@$(if $(IN_LAB),$(LAB) $(RELEASE)/cni-conformance --bin-dir $(RELEASE) $(IN_LAB))
+	@$(if $(IN_LAB),$(LAB) -t 1800 $(RELEASE)/cni-conformance --bin-dir $(RELEASE) $(IN_LAB))
 	$(say) "the same suite over the Go plugins in $(GO_PLUGINS), with their known deviations"
 	@$(RELEASE)/cni-conformance --bin-dir $(GO_PLUGINS) --known $(KNOWN_GO) $(filter-out $(IN_LAB),$(PLUGINS))
-	@$(if $(IN_LAB),$(LAB) $(RELEASE)/cni-conformance --bin-dir $(GO_PLUGINS) --known $(KNOWN_GO) $(IN_LAB))
+	@$(if $(IN_LAB),$(LAB) -t 1800 $(RELEASE)/cni-conformance --bin-dir $(GO_PLUGINS) --known $(KNOWN_GO) $(IN_LAB))
 
 .PHONY: lint
 lint: setup-build ## formatting and lints; licences too when cargo-deny is installed

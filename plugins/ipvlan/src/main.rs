@@ -44,9 +44,13 @@ impl Plugin for Ipvlan {
         attach::gc(call)
     }
 
-    /// The master is not looked for: in a chain, a plugin before this one may be about to make it.
+    /// The master is looked for when the configuration names it and has addresses of its own. In a chain, a plugin
+    /// before this one may be about to make it.
     fn status(&self, call: &Call) -> Result<(), Error> {
-        conf::plan(call)?;
-        attach::status_of_ipam(call)
+        let plan = conf::plan(call)?;
+        match plan.master.is_some() && !call.net.ipam_kind.is_empty() {
+            true => attach::status(call, &plan),
+            false => attach::status_of_ipam(call),
+        }
     }
 }

@@ -131,6 +131,19 @@ fn status_and_gc_ask_the_ipam_plugin_too() {
 }
 
 #[test]
+fn status_knows_a_master_that_is_missing() {
+    let world = World::new("nomaster");
+    let answer = world.call("STATUS", &conf(&json!({"master": "nosuch"})));
+    let (code, msg) = answer.error();
+    assert_eq!(code, 50);
+    assert!(msg.contains("nosuch"), "{msg}");
+    // Without IPAM it is in a chain, and the plugin before it may make the master.
+    let chained = conf(&json!({"master": "nosuch", "ipam": null}));
+    world.call("STATUS", &chained).ok();
+    world.call("STATUS", &conf(&json!({}))).ok();
+}
+
+#[test]
 fn what_is_no_mode_and_no_flag_is_refused_before_any_work() {
     let world = World::new("refused");
     for (keys, words) in [
