@@ -7,14 +7,19 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::answer::Answer;
+use crate::cable::Cable;
 use crate::call::Call;
+use crate::ensure;
 use crate::pod::Pod;
-use crate::requirement::Stop;
-use crate::spec::{V0_4_0, Verb};
+use crate::requirement::{Stop, Verdict};
+use crate::spec::{Kind, V0_4_0, Verb};
 use crate::trial::Trial;
 
 /// The folders where programs are on most machines: runtimes pass their own PATH on, and some plugins call `iptables` or `nft`.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// `CNI_IFNAME`, where a case does not say another.
+const IFNAME: &str = "net1";
 
 /// What a runtime knows about one attachment. Every field may be changed before the next call.
 #[derive(Debug)]
@@ -34,6 +39,8 @@ pub struct Attachment<'t> {
     pub config: Value,
     /// The result of the last ADD.
     pub result: Option<Value>,
+    /// What an earlier plugin of the list made, where the plugin is one that needs it.
+    pub cable: Option<Cable>,
 }
 
 impl<'t> Attachment<'t> {
@@ -48,16 +55,27 @@ impl<'t> Attachment<'t> {
     }
 
     /// A pod that is not attached yet, to the network of this configuration.
-    pub fn with_config(trial: &'t Trial<'t>, config: Value) -> Result<Self, Stop> {
+    pub fn with_config(trial: &'t Trial<'t>, mut config: Value) -> Result<Self, Stop> {
+        let pod = trial.pod()?;
+        let mut cable = None;
+        if trial.kind() == Kind::Chained {
+            cable = Some(Cable::lay(trial, &pod, IFNAME)?);
+            // A host port is one container's: every attachment has its own.
+            let mappings = config["runtimeConfig"]["portMappings"].as_array_mut();
+            for mapping in mappings.into_iter().flatten() {
+                mapping["hostPort"] = (20_000 + trial.serial() % 40_000).into();
+            }
+        }
         Ok(Self {
             trial,
-            pod: trial.pod()?,
+            pod,
             container: format!("cid-{}", trial.serial()),
-            ifname: "net1".into(),
+            ifname: IFNAME.into(),
             path: vec![trial.plugin.bin_dir.clone()],
             args: String::new(),
             config,
             result: None,
+            cable,
         })
     }
 
@@ -95,6 +113,26 @@ impl<'t> Attachment<'t> {
         Ok(leases)
     }
 
+    /// Requires that the pod is as it was before the first call and that nothing is held for it.
+    pub fn untouched(&self) -> Verdict {
+        let now = self.pod.state()?;
+        let changed = match &self.cable {
+            Some(cable) => now != cable.pod,
+            None => now.links.iter().any(|link| link.name != "lo"),
+        };
+        ensure!(
+            !changed,
+            "the call was refused, but the pod has changed: {:?}",
+            now.links
+        );
+        let leases = self.leases()?;
+        ensure!(
+            leases.is_empty(),
+            "the call was refused, but there are {leases:?}"
+        );
+        Ok(())
+    }
+
     /// What a runtime would send for this verb now. GC and STATUS are about the network, and know no pod.
     pub fn call(&self, verb: Verb) -> Call {
         let path = std::env::join_paths(&self.path).unwrap_or_else(|_| OsString::new());
@@ -117,6 +155,12 @@ impl<'t> Attachment<'t> {
             Verb::Version => call,
         };
         let had_result = matches!(verb, Verb::Check | Verb::Del) && self.trial.version >= V0_4_0;
+        let call = match &self.cable {
+            Some(cable) if verb == Verb::Add => {
+                call.edit(|config| config["prevResult"] = cable.result.clone())
+            }
+            _ => call,
+        };
         match &self.result {
             Some(result) if had_result => call.edit(|config| config["prevResult"] = result.clone()),
             _ => call,

@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod attachment;
+pub mod cable;
 pub mod call;
 pub mod cli;
 pub mod document;
@@ -16,6 +17,7 @@ pub mod profile;
 pub mod report;
 pub mod requirement;
 pub mod result;
+pub mod rules;
 pub mod run;
 pub mod spec;
 pub mod spy;

@@ -12,6 +12,8 @@ use crate::stage::UPLINK;
 const BUILT_IN: &[&str] = &[
     include_str!("../profiles/host-local.json"),
     include_str!("../profiles/macvlan.json"),
+    include_str!("../profiles/portmap-iptables.json"),
+    include_str!("../profiles/portmap-nftables.json"),
 ];
 
 /// A profile, as its JSON file says it. Unknown keys are refused, so that a slip of the pen is not ignored.
@@ -21,6 +23,9 @@ pub struct Profile {
     /// The name of the plugin's file.
     #[serde(rename = "type")]
     pub name: String,
+    /// Tells profiles of one plugin apart where it has several ways of working, such as two backends.
+    #[serde(default)]
+    pub lane: Option<String>,
     /// What it is for.
     pub kind: Kind,
     /// A network configuration without `name` and `cniVersion`, which attaches a pod with one IPv4 address. Placeholders:
@@ -64,6 +69,14 @@ impl Profile {
             .iter()
             .map(|text| Self::parse(text, "built-in profile"))
             .collect()
+    }
+
+    /// What reports call it: the plugin, and the way it works where there are several.
+    pub fn title(&self) -> String {
+        match &self.lane {
+            Some(lane) => format!("{}-{lane}", self.name),
+            None => self.name.clone(),
+        }
     }
 
     /// The configuration with its placeholders filled in, or the variant of that name.
@@ -122,18 +135,23 @@ mod tests {
         let built_in: BTreeSet<_> = Profile::built_in()
             .unwrap()
             .into_iter()
-            .map(|profile| profile.name)
+            .map(|profile| profile.title())
             .collect();
         assert_eq!(
             built_in,
             names("profiles", ".json"),
             "files in profiles/ against the list of this module"
         );
+        let types: BTreeSet<_> = Profile::built_in()
+            .unwrap()
+            .into_iter()
+            .map(|profile| profile.name)
+            .collect();
         let plugins = names("../plugins", "");
         assert!(
-            plugins.is_subset(&built_in),
+            plugins.is_subset(&types),
             "plugins without a profile: {:?}",
-            plugins.difference(&built_in)
+            plugins.difference(&types)
         );
     }
 

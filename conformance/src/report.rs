@@ -93,13 +93,13 @@ impl Report {
         if !plugin.claims(version) {
             // That it refuses the version is asked at the others.
             println!(
-                "{:12} {version}  not spoken by this plugin",
-                plugin.profile.name
+                "{:16} {version}  not spoken by this plugin",
+                plugin.profile.title()
             );
             return Ok(());
         }
         let mut lane = Count::default();
-        let totals = self.counts.entry(plugin.profile.name.clone()).or_default();
+        let totals = self.counts.entry(plugin.profile.title()).or_default();
         for outcome in outcomes {
             lane.add(&outcome.verdict);
             totals[usize::from(outcome.level == Level::Should)].add(&outcome.verdict);
@@ -117,8 +117,12 @@ impl Report {
             .sum::<Duration>()
             .as_secs_f32();
         println!(
-            "{:12} {version}  {} passed, {} failed, {} known, {} skipped  ({seconds:.1} s)",
-            plugin.profile.name, lane.pass, lane.fail, lane.known, lane.skip
+            "{:16} {version}  {} passed, {} failed, {} known, {} skipped  ({seconds:.1} s)",
+            plugin.profile.title(),
+            lane.pass,
+            lane.fail,
+            lane.known,
+            lane.skip
         );
         outcomes.iter().for_each(|outcome| self.tell(outcome));
         Ok(())
@@ -134,12 +138,16 @@ impl Report {
         let Outcome { level, version, .. } = outcome;
         let headline = format!(
             "{} {version} {id}/{}",
-            outcome.plugin.profile.name, outcome.case.name
+            outcome.plugin.profile.title(),
+            outcome.case.name
         );
         match &outcome.verdict {
             Verdict::Fail(failure) => {
-                let question =
-                    format!("{} {id}/{}", outcome.plugin.profile.name, outcome.case.name);
+                let question = format!(
+                    "{} {id}/{}",
+                    outcome.plugin.profile.title(),
+                    outcome.case.name
+                );
                 if let Some(first) = self.told.get(&question) {
                     println!("FAIL {headline}: as at {first}: {}", failure.what);
                     return;
@@ -255,7 +263,7 @@ fn as_json(outcome: &Outcome) -> Value {
         Verdict::Note => ("note", None, None),
     };
     json!({
-        "plugin": outcome.plugin.profile.name,
+        "plugin": outcome.plugin.profile.title(),
         "version": outcome.version.as_str(),
         "id": outcome.requirement.id,
         "case": outcome.case.name,

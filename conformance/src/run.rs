@@ -170,27 +170,48 @@ fn select(options: &Options) -> Result<Vec<(Profile, PathBuf)>, String> {
     let bin_dir = absolute(&options.bin_dir)?;
     let mut profiles: BTreeMap<_, _> = Profile::built_in()?
         .into_iter()
-        .map(|p| (p.name.clone(), p))
+        .map(|p| (p.title(), p))
         .collect();
     for file in &options.profiles {
         let profile = Profile::load(file)?;
-        profiles.insert(profile.name.clone(), profile);
+        profiles.insert(profile.title(), profile);
     }
     let present = |name: &str| bin_dir.join(name).is_file();
-    let names = match options.plugins.as_slice() {
+    let titles = match options.plugins.as_slice() {
         [] => profiles
-            .keys()
-            .filter(|name| present(name))
-            .cloned()
+            .iter()
+            .filter(|(_, profile)| present(&profile.name))
+            .map(|(title, _)| title.clone())
             .collect(),
-        named => named.to_vec(),
+        // A plugin's name stands for all its ways of working, a title for one.
+        named => {
+            let mut titles = Vec::new();
+            for name in named {
+                let of_name = |(title, profile): &(&String, &Profile)| {
+                    *title == name || profile.name == *name
+                };
+                let found: Vec<_> = profiles
+                    .iter()
+                    .filter(of_name)
+                    .map(|(title, _)| title.clone())
+                    .collect();
+                if found.is_empty() {
+                    return Err(format!(
+                        "no profile for {name}: write one and pass it with --profile"
+                    ));
+                }
+                titles.extend(found);
+            }
+            titles
+        }
     };
     let mut chosen = Vec::new();
-    for name in names {
-        let profile = profiles.remove(&name).ok_or(format!(
-            "no profile for {name}: write one and pass it with --profile"
-        ))?;
-        let missing = [&name]
+    for profile in titles
+        .into_iter()
+        .filter_map(|title| profiles.remove(&title))
+    {
+        let name = &profile.name;
+        let missing = [name]
             .into_iter()
             .chain(&profile.delegates)
             .find(|name| !present(name));
@@ -200,7 +221,8 @@ fn select(options: &Options) -> Result<Vec<(Profile, PathBuf)>, String> {
                 bin_dir.display()
             ));
         }
-        chosen.push((profile, bin_dir.join(&name)));
+        let file = bin_dir.join(name);
+        chosen.push((profile, file));
     }
     Ok(chosen)
 }

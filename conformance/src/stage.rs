@@ -13,6 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 use serde_json::Value;
 
+use crate::cable;
 use crate::pod::{Link, NetState, create_netns};
 
 /// The host's end of a cable: what a plugin takes as its master.
@@ -168,7 +169,11 @@ impl Stage {
 
     /// Everything a plugin could have changed in the host namespace: links, addresses, routes, named namespaces apart.
     pub fn host(&self) -> io::Result<NetState> {
-        NetState::read(self, None)
+        let mut state = NetState::read(self, None)?;
+        state
+            .links
+            .retain(|link| !link.name.starts_with(cable::PREFIX));
+        Ok(state)
     }
 
     /// A link of the host namespace.

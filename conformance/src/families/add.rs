@@ -12,6 +12,7 @@ use crate::leases::leases;
 use crate::pod::Link;
 use crate::requirement::{Requirement, Stop, Verdict, case, fail, skip};
 use crate::result::parse_cidr;
+use crate::rules::rules;
 use crate::spec::{Kind, Must, Should, V0_1_0, V0_2_0, V0_3_0, V0_4_0, V1_0_0, V1_1_0, Verb, code};
 use crate::trial::Trial;
 
@@ -20,7 +21,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "A1",
         levels: &[(V0_1_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface, Kind::Ipam],
+        kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
         sentence: "ADD answers in exactly the shape of the version that was asked for: its keys, their types, and no newer ones.",
         section: "Success",
         cases: &[
@@ -154,9 +155,21 @@ pub(super) fn link(attachment: &Attachment<'_>) -> Result<Link, Stop> {
     found.ok_or_else(|| fail(format!("there is no {} in the pod", attachment.ifname)))
 }
 
-/// The leases of the attachment's network.
+/// What the plugin holds for the attachment outside the pod: the leases of its network, or for a plugin of a list the
+/// rules that name the pod's address or the container.
 pub(super) fn held(attachment: &Attachment<'_>) -> Result<Held, Stop> {
-    Ok(leases(&attachment.store()?)?)
+    let Some(cable) = &attachment.cable else {
+        return Ok(leases(&attachment.store()?)?);
+    };
+    let of_a_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let names_pod = |rule: &String| {
+        let mut words = rule.split(|c| !of_a_word(c));
+        words.any(|word| word == cable.address || word == attachment.container)
+    };
+    let rules = rules()?.into_iter().filter(names_pod);
+    Ok(rules
+        .map(|rule| (PathBuf::from(rule), Vec::new()))
+        .collect())
 }
 
 /// Requires that the leases are the same as before.

@@ -9,6 +9,7 @@ use crate::attachment::Attachment;
 use crate::ensure;
 use crate::leases::leases;
 use crate::requirement::{Requirement, Stop, Verdict, case, skip};
+use crate::rules::wipe;
 use crate::spec::{Kind, Must, Should, V0_1_0, V0_3_1, V0_4_0, V1_1_0, Verb, code};
 use crate::trial::Trial;
 
@@ -25,7 +26,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "C2",
         levels: &[(V0_4_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface, Kind::Ipam],
+        kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
         sentence: "Right after ADD, CHECK succeeds and prints nothing.",
         section: "CHECK",
         cases: &[
@@ -37,7 +38,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "C3",
         levels: &[(V0_4_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface, Kind::Ipam],
+        kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
         sentence: "CHECK consults prevResult, so it is an error without one.",
         section: "CHECK",
         cases: &[case("CHK-03", no_prev_result)],
@@ -60,7 +61,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "C5",
         levels: &[(V0_4_0..=V1_1_0, Should)],
-        kinds: &[Kind::Interface, Kind::Ipam],
+        kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
         sentence: "CHECK is an error when what the plugin holds outside the pod is missing.",
         section: "CHECK",
         cases: &[case("CHK-07", lease_removed)],
@@ -87,7 +88,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "C8",
         levels: &[(V0_4_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface, Kind::Ipam],
+        kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
         sentence: "CHECK changes nothing.",
         section: "CHECK",
         cases: &[case("CHK-16", changes_nothing)],
@@ -232,6 +233,10 @@ fn namespace_gone(trial: &Trial<'_>) -> Verdict {
 
 fn lease_removed(trial: &Trial<'_>) -> Verdict {
     let attachment = added(trial)?;
+    if attachment.cable.is_some() {
+        wipe()?;
+        return is_refused(&attachment);
+    }
     let leases = leases(&attachment.store()?)?;
     if leases.is_empty() {
         return Err(skip("the plugin keeps no leases in the store"));

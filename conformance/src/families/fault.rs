@@ -235,6 +235,7 @@ fn remount_root(flags: MsFlags) -> nix::Result<()> {
 fn mutated_requests(trial: &Trial<'_>) -> Verdict {
     newest_only(trial)?;
     let attachment = trial.attachment()?;
+    let before = attachment.pod.state()?;
     let base: Value = serde_json::from_slice(
         &attachment
             .call(Verb::Add)
@@ -254,10 +255,10 @@ fn mutated_requests(trial: &Trial<'_>) -> Verdict {
     }
     // A mutated name or store may have kept its lease from the DEL of another one; the pod must be clean in any case.
     attachment.del()?;
-    let link = attachment.pod.link(&attachment.ifname)?;
+    let now = attachment.pod.state()?;
     ensure!(
-        link.is_none(),
-        "after all the requests and a DEL there is {link:?}"
+        now == before,
+        "after all the requests and a DEL the pod has {now:?}"
     );
     Ok(())
 }

@@ -11,6 +11,7 @@ use super::fault::newest_only;
 use crate::answer::Exchange;
 use crate::attachment::Attachment;
 use crate::ensure;
+use crate::pod::NetState;
 use crate::process;
 use crate::requirement::{Requirement, Stop, Verdict, case, fail, skip};
 use crate::spec::{Kind, Must, V0_1_0, V1_1_0, Verb};
@@ -20,7 +21,7 @@ use crate::trial::Trial;
 pub const REQUIREMENTS: &[Requirement] = &[Requirement {
     id: "F1",
     levels: &[(V0_1_0..=V1_1_0, Must)],
-    kinds: &[Kind::Interface, Kind::Ipam],
+    kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
     sentence: "After a SIGKILL at any moment of an ADD, DEL succeeds, neither link nor lease is left, and the next ADD works.",
     section: "Section 3, lifecycle and ordering",
     cases: &[case("ROB-10", killed_at_every_step)],
@@ -35,6 +36,7 @@ fn killed_at_every_step(trial: &Trial<'_>) -> Verdict {
     trial.needs_link_kind()?;
     let strace = find_strace()?;
     let mut attachment = trial.attachment()?;
+    let before = attachment.pod.state()?;
     let steps = count_steps(trial, &attachment, &strace)?;
     attachment.del()?;
     let mut kills = 0;
@@ -47,7 +49,7 @@ fn killed_at_every_step(trial: &Trial<'_>) -> Verdict {
                 &strace,
                 &["-e", &inject, "-o", "/dev/null"],
             )?;
-            recovers(&mut attachment).map_err(|stop| with_place(stop, call, nth))?;
+            recovers(&mut attachment, &before).map_err(|stop| with_place(stop, call, nth))?;
             kills += 1;
         }
     }
@@ -56,16 +58,14 @@ fn killed_at_every_step(trial: &Trial<'_>) -> Verdict {
 }
 
 /// DEL, nothing left, ADD, DEL.
-fn recovers(attachment: &mut Attachment<'_>) -> Verdict {
+fn recovers(attachment: &mut Attachment<'_>, before: &NetState) -> Verdict {
     attachment.result = None;
     attachment.del()?;
-    let links = attachment.pod.state()?.links;
-    let left: Vec<_> = links
-        .iter()
-        .map(|link| &link.name)
-        .filter(|name| *name != "lo")
-        .collect();
-    ensure!(left.is_empty(), "DEL left {left:?} in the pod");
+    let now = attachment.pod.state()?;
+    ensure!(
+        now == *before,
+        "the pod had {before:?}, and after DEL {now:?}"
+    );
     let leases = held(attachment)?;
     ensure!(leases.is_empty(), "DEL left the leases {:?}", leases.keys());
     let result = attachment.add()?;

@@ -3,7 +3,10 @@
 use crate::requirement::Requirement;
 
 pub mod add;
+pub mod capability;
+pub mod chaining;
 pub mod check;
+pub mod concurrency;
 pub mod del;
 pub mod delegation;
 pub mod environment;
@@ -27,6 +30,9 @@ pub const ALL: &[&[Requirement]] = &[
     del::REQUIREMENTS,
     check::REQUIREMENTS,
     delegation::REQUIREMENTS,
+    chaining::REQUIREMENTS,
+    capability::REQUIREMENTS,
+    concurrency::REQUIREMENTS,
     fault::REQUIREMENTS,
     fault_kill::REQUIREMENTS,
 ];
