@@ -1,9 +1,9 @@
 //! The keys of a macvlan configuration; the rest of the plugin sees valid values only.
 
-use cni::json::Value;
+use attach::Plan;
 use cni::text::parse_mac;
 use cni::{CniArgs, Code, Error};
-use kernel::{Link, MacVlanMode};
+use kernel::{Kind, MacVlanMode};
 use serde::Deserialize;
 use skel::Call;
 
@@ -27,88 +27,44 @@ struct RuntimeConfig {
     mac: String,
 }
 
-/// Every key that a macvlan configuration may have.
-const KNOWN: [&str; 17] = [
-    "args",
+/// Those of them that stand at the top of a configuration.
+const KEYS: [&str; 6] = [
     "bcqueuelen",
-    "capabilities",
-    "cniVersion",
-    "disableCheck",
-    "disableGC",
-    "dns",
-    "ipam",
     "linkInContainer",
     "mac",
     "master",
     "mode",
     "mtu",
-    "name",
-    "prevResult",
-    "runtimeConfig",
-    "type",
 ];
 
-/// A valid configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Conf {
-    /// Name of the master; `None` is the link of the default route.
-    pub(crate) master: Option<String>,
-    pub(crate) mode: MacVlanMode,
-    /// Bytes, as written; see [`Conf::mtu_on`].
-    pub(crate) mtu: i64,
-    pub(crate) mac: Option<Vec<u8>>,
-    /// The master is in the pod.
-    pub(crate) link_in_container: bool,
-    /// 0 leaves it to the kernel.
-    pub(crate) bc_queue_len: u32,
+/// Reads the configuration for a verb that has `CNI_ARGS`. Errors: code 7, and 4 for `CNI_ARGS`.
+pub(crate) fn plan(call: &Call<Keys>) -> Result<Plan, Error> {
+    skel::warn_of_typing_errors(&call.stdin, &KEYS);
+    plan_with_args(&call.conf, &call.args)
 }
 
-impl Conf {
-    /// Reads the configuration for a verb that has `CNI_ARGS`. Errors: code 7, and 4 for `CNI_ARGS`.
-    pub(crate) fn read(call: &Call<Keys>) -> Result<Conf, Error> {
-        warn_of_typing_errors(&call.stdin);
-        Conf::with_args(&call.conf, &call.args)
-    }
+/// As [`plan`], for a verb without an attachment: `CNI_ARGS` are not looked at.
+pub(crate) fn plan_without_args(keys: &Keys) -> Result<Plan, Error> {
+    plan_with_args(keys, "")
+}
 
-    /// As [`Conf::read`], for a verb without an attachment: `CNI_ARGS` are not looked at.
-    pub(crate) fn without_args(keys: &Keys) -> Result<Conf, Error> {
-        Conf::with_args(keys, "")
-    }
-
-    fn with_args(keys: &Keys, args: &str) -> Result<Conf, Error> {
-        let args = CniArgs::parse(args, &["MAC"])?;
-        Ok(Conf {
-            master: Some(keys.master.clone()).filter(|name| !name.is_empty()),
+fn plan_with_args(keys: &Keys, args: &str) -> Result<Plan, Error> {
+    let args = CniArgs::parse(args, &["MAC"])?;
+    Ok(Plan {
+        master: Some(keys.master.clone()).filter(|name| !name.is_empty()),
+        link_in_container: keys.link_in_container,
+        mtu: keys.mtu,
+        mac: mac(keys, args.get("MAC"))?,
+        kind: Kind::MacVlan {
             mode: mode(&keys.mode)?,
-            mtu: keys.mtu,
-            mac: mac(keys, args.get("MAC"))?,
-            link_in_container: keys.link_in_container,
             bc_queue_len: keys.bc_queue_len,
-        })
-    }
-
-    /// The MTU for a link on `master`, in bytes; 0 is the master's. Code 7 when it is more than that.
-    pub(crate) fn mtu_on(&self, master: &Link) -> Result<u32, Error> {
-        let (mtu, limit) = (self.mtu, master.mtu);
-        let fits = u32::try_from(mtu).ok().filter(|mtu| *mtu <= limit);
-        fits.ok_or_else(|| {
-            let why = format!("invalid MTU {mtu}, must be [0, master MTU({limit})]");
-            Error::config(why)
-        })
-    }
+        },
+    })
 }
 
 fn mode(text: &str) -> Result<MacVlanMode, Error> {
-    if text.is_empty() {
-        return Ok(MacVlanMode::Bridge);
-    }
-    let mut modes = MacVlanMode::ALL.into_iter();
-    modes.find(|mode| mode.as_str() == text).ok_or_else(|| {
-        let known = MacVlanMode::ALL.map(MacVlanMode::as_str).join(", ");
-        Error::config(format!(
-            "unknown macvlan mode: {text:?}, must be one of {known}"
-        ))
-    })
+    let mode = attach::one_of("macvlan mode", text, &MacVlanMode::ALL, MacVlanMode::as_str)?;
+    Ok(mode.unwrap_or(MacVlanMode::Bridge))
 }
 
 /// What the runtime says goes before what the caller says, and that before the configuration.
@@ -125,65 +81,28 @@ fn mac(keys: &Keys, arg: Option<&str>) -> Result<Option<Vec<u8>>, Error> {
     parse_mac(text).map(Some).map_err(invalid)
 }
 
-/// Unknown keys are allowed and mean nothing, so a typing error goes unnoticed until somebody misses its effect.
-fn warn_of_typing_errors(stdin: &[u8]) {
-    let Ok(Value::Object(members)) = Value::parse(stdin) else {
-        return;
-    };
-    for (key, _) in &members {
-        if let Some(meant) = meant(key) {
-            log::warn!("the configuration's key {key:?} means nothing; {meant:?} was meant?");
-        }
-    }
-}
-
-/// The known key that `key` is almost, but not quite.
-fn meant(key: &str) -> Option<&'static str> {
-    let plain = |text: &str| text.replace(['_', '-'], "").to_ascii_lowercase();
-    if KNOWN.iter().any(|known| known.eq_ignore_ascii_case(key)) {
-        return None;
-    }
-    let key = plain(key);
-    KNOWN
-        .into_iter()
-        .find(|known| one_edit_apart(key.as_bytes(), plain(known).as_bytes()))
-}
-
-/// Whether two words are the same, or but for one letter that is wrong, missing or too many, or two that changed places.
-fn one_edit_apart(a: &[u8], b: &[u8]) -> bool {
-    let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
-    let (a, b) = (
-        a.get(same..).unwrap_or_default(),
-        b.get(same..).unwrap_or_default(),
-    );
-    match (a, b) {
-        ([], []) => true,
-        ([a0, a1, a @ ..], [b0, b1, b @ ..]) if a0 == b1 && a1 == b0 && a == b => true,
-        _ => {
-            let (a_tail, b_tail) = (a.get(1..), b.get(1..));
-            a_tail == Some(b) || b_tail == Some(a) || (a_tail.is_some() && a_tail == b_tail)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use cni::json::Value;
+
     use super::*;
 
-    fn conf(text: &str, args: &str) -> Result<Conf, Error> {
+    fn conf(text: &str, args: &str) -> Result<Plan, Error> {
         let keys = Value::parse(text.as_bytes()).unwrap().read().unwrap();
-        Conf::with_args(&keys, args)
+        plan_with_args(&keys, args)
     }
 
     #[test]
     fn nothing_is_required() {
-        let expected = Conf {
+        let expected = Plan {
             master: None,
-            mode: MacVlanMode::Bridge,
+            link_in_container: false,
             mtu: 0,
             mac: None,
-            link_in_container: false,
-            bc_queue_len: 0,
+            kind: Kind::MacVlan {
+                mode: MacVlanMode::Bridge,
+                bc_queue_len: 0,
+            },
         };
         assert_eq!(conf("{}", "").unwrap(), expected);
         let nothing = r#"{"master":"","mode":"","mac":"","mtu":0,"runtimeConfig":null}"#;
@@ -194,13 +113,15 @@ mod tests {
     fn every_key() {
         let text = r#"{"MASTER":"m0","mode":"vepa","mtu":1400,"mac":"02-00-00-00-00-01",
             "linkInContainer":true,"bcQueueLen":7}"#;
-        let expected = Conf {
+        let expected = Plan {
             master: Some("m0".into()),
-            mode: MacVlanMode::Vepa,
+            link_in_container: true,
             mtu: 1400,
             mac: Some(vec![2, 0, 0, 0, 0, 1]),
-            link_in_container: true,
-            bc_queue_len: 7,
+            kind: Kind::MacVlan {
+                mode: MacVlanMode::Vepa,
+                bc_queue_len: 7,
+            },
         };
         assert_eq!(conf(text, "").unwrap(), expected);
     }
@@ -236,50 +157,5 @@ mod tests {
         );
         let unknown = error("{}", "K8S_POD_NAME=x").msg;
         assert_eq!(unknown, r#"ARGS: unknown args ["K8S_POD_NAME=x"]"#);
-    }
-
-    #[test]
-    fn the_mtu_is_at_most_the_masters() {
-        let master = Link {
-            mtu: 1500,
-            ..Link::default()
-        };
-        let mtu = |mtu: i64| {
-            conf(&format!(r#"{{"mtu":{mtu}}}"#), "")
-                .unwrap()
-                .mtu_on(&master)
-        };
-        assert_eq!((mtu(0).unwrap(), mtu(1500).unwrap()), (0, 1500));
-        for bad in [-1, 1501, 5_000_000_000] {
-            let error = mtu(bad).unwrap_err();
-            let expected = format!("invalid MTU {bad}, must be [0, master MTU(1500)]");
-            assert_eq!((error.code, error.msg), (Code::InvalidConfig, expected));
-        }
-    }
-
-    #[test]
-    fn almost_a_key() {
-        for (key, known) in [
-            ("mastre", "master"),
-            ("modee", "mode"),
-            ("mut", "mtu"),
-            ("link_in_container", "linkInContainer"),
-            ("bcqueuelem", "bcqueuelen"),
-            ("MTUs", "mtu"),
-        ] {
-            assert_eq!(meant(key), Some(known), "{key}");
-        }
-        for key in [
-            "MTU",
-            "mac",
-            "LinkInContainer",
-            "vlan",
-            "",
-            "m",
-            "maximum",
-            "labels",
-        ] {
-            assert_eq!(meant(key), None, "{key}");
-        }
     }
 }

@@ -23,6 +23,12 @@ pub(crate) fn find(buffer: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(buffer).find_map(|(k, value)| (k == kind).then_some(value))
 }
 
+/// A `NLA_U16`; 0 when it is too short to be one.
+pub(crate) fn u16(value: &[u8]) -> u16 {
+    let bytes = value.first_chunk();
+    bytes.map_or(0, |bytes| u16::from_ne_bytes(*bytes))
+}
+
 /// A `NLA_U32`; 0 when it is too short to be one.
 pub(crate) fn u32(value: &[u8]) -> u32 {
     let bytes = value.first_chunk();

@@ -40,6 +40,11 @@ impl Error {
         self
     }
 
+    /// Whether what was asked for is in use otherwise (`EBUSY`).
+    pub fn is_busy(&self) -> bool {
+        self.is(Errno::EBUSY)
+    }
+
     /// Whether the kernel answered with this number.
     pub fn is(&self, errno: Errno) -> bool {
         self.errno == Some(errno)

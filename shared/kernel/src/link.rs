@@ -5,18 +5,16 @@ use std::os::fd::{AsFd, AsRawFd};
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoMacVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkMessage,
+    LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkMessage,
 };
 use nix::errno::Errno;
 use nix::libc;
-use rtnetlink::{LinkMacVlan, LinkMessageBuilder, LinkUnspec};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use crate::attribute::{self, attributes};
 use crate::socket::Request;
-use crate::{Error, Netns, Rtnl, default_link};
+use crate::{Error, IpVlanFlag, IpVlanMode, Kind, MacVlanMode, Netns, Rtnl, default_link};
 
-// linux/if_link.h
-const IFLA_MACVLAN_MODE: u16 = 1;
 /// Length of `struct ifinfomsg`.
 const HEADER: usize = 16;
 /// Longest name of a link in bytes, `IFNAMSIZ` without the NUL. Alternative names are longer.
@@ -43,49 +41,10 @@ pub struct Link {
     pub master: u32,
     /// Mode of a macvlan link.
     pub macvlan_mode: Option<MacVlanMode>,
-}
-
-/// How the macvlan links of one master see each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MacVlanMode {
-    /// Not at all.
-    Private,
-    /// Through the switch outside.
-    Vepa,
-    /// Directly.
-    Bridge,
-    /// There is only one, and it has the master to itself.
-    Passthru,
-}
-
-impl MacVlanMode {
-    /// Every mode, in the kernel's order.
-    pub const ALL: [MacVlanMode; 4] = [
-        MacVlanMode::Private,
-        MacVlanMode::Vepa,
-        MacVlanMode::Bridge,
-        MacVlanMode::Passthru,
-    ];
-
-    /// The mode as it is written in configurations.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            MacVlanMode::Private => "private",
-            MacVlanMode::Vepa => "vepa",
-            MacVlanMode::Bridge => "bridge",
-            MacVlanMode::Passthru => "passthru",
-        }
-    }
-
-    fn for_netlink(self) -> netlink_packet_route::link::MacVlanMode {
-        use netlink_packet_route::link::MacVlanMode as Wire;
-        match self {
-            MacVlanMode::Private => Wire::Private,
-            MacVlanMode::Vepa => Wire::Vepa,
-            MacVlanMode::Bridge => Wire::Bridge,
-            MacVlanMode::Passthru => Wire::Passthrough,
-        }
-    }
+    /// Mode of an ipvlan link.
+    pub ipvlan_mode: Option<IpVlanMode>,
+    /// Flag of an ipvlan link; `None` where the kernel is older than 4.15 and has none.
+    pub ipvlan_flag: Option<IpVlanFlag>,
 }
 
 /// A link to be made on top of a master.
@@ -101,18 +60,6 @@ pub struct Child<'a> {
     pub mac: Option<&'a [u8]>,
     /// What it is.
     pub kind: Kind,
-}
-
-/// The kinds of links that are made on top of a master.
-#[derive(Debug, Clone, Copy)]
-pub enum Kind {
-    /// A macvlan link.
-    MacVlan {
-        /// How it sees the other links of the master.
-        mode: MacVlanMode,
-        /// Broadcast packets that may wait (`IFLA_MACVLAN_BC_QUEUE_LEN`); 0 leaves it to the kernel.
-        bc_queue_len: u32,
-    },
 }
 
 impl Rtnl {
@@ -251,39 +198,22 @@ impl Link {
         }
         Some(link)
     }
-
-    fn read_info(&mut self, info: &[u8]) {
-        self.kind = attribute::find(info, libc::IFLA_INFO_KIND)
-            .map(attribute::string)
-            .unwrap_or_default();
-        if self.kind == "macvlan" {
-            let data = attribute::find(info, libc::IFLA_INFO_DATA).unwrap_or_default();
-            let mode = attribute::find(data, IFLA_MACVLAN_MODE).map(attribute::u32);
-            self.macvlan_mode = MacVlanMode::ALL
-                .into_iter()
-                .find(|known| Some(u32::from(known.for_netlink())) == mode);
-        }
-    }
 }
 
 impl Child<'_> {
     fn request(&self, name: &str, target: Option<&Netns>) -> Request {
-        let message = match self.kind {
-            Kind::MacVlan { mode, bc_queue_len } => {
-                let mut builder = LinkMacVlan::new(name, self.master, mode.for_netlink());
-                if bc_queue_len > 0 {
-                    builder = builder.append_info_data(InfoMacVlan::BcQueueLen(bc_queue_len));
-                }
-                self.finish(builder, target)
-            }
-        };
+        let message = self.kind.request(self, name, target);
         Request {
             message: RouteNetlinkMessage::NewLink(message),
             flags: NLM_F_CREATE | NLM_F_EXCL,
         }
     }
 
-    fn finish<T>(&self, mut builder: LinkMessageBuilder<T>, target: Option<&Netns>) -> LinkMessage {
+    pub(crate) fn finish<T>(
+        &self,
+        mut builder: LinkMessageBuilder<T>,
+        target: Option<&Netns>,
+    ) -> LinkMessage {
         if self.mtu > 0 {
             builder = builder.mtu(self.mtu);
         }
