@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::answer::Answer;
-use crate::cable::Cable;
+use crate::cable::{self, Cable};
 use crate::call::Call;
 use crate::ensure;
 use crate::pod::Pod;
@@ -39,7 +39,9 @@ pub struct Attachment<'t> {
     pub config: Value,
     /// The result of the last ADD.
     pub result: Option<Value>,
-    /// What an earlier plugin of the list made, where the plugin is one that needs it.
+    /// What earlier plugins of the list answered: prevResult of ADD.
+    pub earlier: Option<Value>,
+    /// What they made, for a plugin that works on it.
     pub cable: Option<Cable>,
 }
 
@@ -57,9 +59,13 @@ impl<'t> Attachment<'t> {
     /// A pod that is not attached yet, to the network of this configuration.
     pub fn with_config(trial: &'t Trial<'t>, mut config: Value) -> Result<Self, Stop> {
         let pod = trial.pod()?;
-        let mut cable = None;
+        let (mut cable, mut earlier) = (None, None);
+        if trial.plugin.profile.chained {
+            earlier = Some(cable::addresses_only(trial));
+        }
         if trial.kind() == Kind::Chained {
-            cable = Some(Cable::lay(trial, &pod, IFNAME)?);
+            let (laid, result) = Cable::lay(trial, &pod, IFNAME)?;
+            (cable, earlier) = (Some(laid), Some(result));
             // A host port is one container's: every attachment has its own.
             let mappings = config["runtimeConfig"]["portMappings"].as_array_mut();
             for mapping in mappings.into_iter().flatten() {
@@ -75,6 +81,7 @@ impl<'t> Attachment<'t> {
             args: String::new(),
             config,
             result: None,
+            earlier,
             cable,
         })
     }
@@ -155,9 +162,9 @@ impl<'t> Attachment<'t> {
             Verb::Version => call,
         };
         let had_result = matches!(verb, Verb::Check | Verb::Del) && self.trial.version >= V0_4_0;
-        let call = match &self.cable {
-            Some(cable) if verb == Verb::Add => {
-                call.edit(|config| config["prevResult"] = cable.result.clone())
+        let call = match &self.earlier {
+            Some(earlier) if verb == Verb::Add => {
+                call.edit(|config| config["prevResult"] = earlier.clone())
             }
             _ => call,
         };

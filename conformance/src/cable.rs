@@ -17,20 +17,63 @@ pub struct Cable {
     pub address: String,
     /// The host's address on the same subnet.
     pub gateway: String,
-    /// What the plugin that made it would have printed.
-    pub result: Value,
     /// The pod before any call.
     pub pod: NetState,
 }
 
+/// What an IPAM plugin in front would have printed: an address of a subnet that nobody else gets, and a default route.
+pub fn addresses_only(trial: &Trial<'_>) -> Value {
+    let (address, gateway) = next_addresses(trial);
+    let mut result = result(trial, &address, &gateway, json!([]));
+    let routes = json!([{ "dst": "0.0.0.0/0" }]);
+    if trial.version < V0_3_0 {
+        result["ip4"]["routes"] = routes;
+    } else {
+        result["routes"] = routes;
+    }
+    result
+}
+
+/// A pod's address and its gateway, without prefix length.
+fn next_addresses(trial: &Trial<'_>) -> (String, String) {
+    let serial = trial.serial();
+    // 10.128.0.0/9 has 32768 subnets of 256; a run does not need as many.
+    let subnet = format!("10.{}.{}", 128 + (serial >> 8) % 128, serial & 255);
+    (format!("{subnet}.2"), format!("{subnet}.1"))
+}
+
+/// A result in the shape of the version; the address belongs to the last of the interfaces, if there are any.
+fn result(trial: &Trial<'_>, address: &str, gateway: &str, interfaces: Value) -> Value {
+    let cidr = format!("{address}/24");
+    let mut result = json!({ "cniVersion": trial.version.as_str() });
+    if trial.version < V0_3_0 {
+        result["ip4"] = json!({ "ip": cidr, "gateway": gateway });
+    } else {
+        result["ips"] = json!([{ "address": cidr, "gateway": gateway }]);
+        if let Some(last) = interfaces
+            .as_array()
+            .and_then(|list| list.len().checked_sub(1))
+        {
+            result["ips"][0]["interface"] = last.into();
+            result["interfaces"] = interfaces;
+        }
+    }
+    if trial.version < V1_0_0 {
+        result["dns"] = json!({});
+        if result["ips"].is_array() {
+            result["ips"][0]["version"] = "4".into();
+        }
+    }
+    result
+}
+
 impl Cable {
     /// Lays a cable to the interface `ifname` of the pod, on a subnet of its own.
-    pub fn lay(trial: &Trial<'_>, pod: &Pod<'_>, ifname: &str) -> Result<Self, Stop> {
-        let serial = trial.serial();
-        let host_end = format!("{PREFIX}{serial}");
-        // 10.128.0.0/9 has 32768 subnets of 256; a run does not need as many.
-        let subnet = format!("10.{}.{}", 128 + (serial >> 8) % 128, serial & 255);
-        let (address, gateway) = (format!("{subnet}.2"), format!("{subnet}.1"));
+    ///
+    /// Answers the cable, and what the plugin that made it would have printed.
+    pub fn lay(trial: &Trial<'_>, pod: &Pod<'_>, ifname: &str) -> Result<(Self, Value), Stop> {
+        let (address, gateway) = next_addresses(trial);
+        let host_end = format!("{PREFIX}{}", trial.serial());
         let stage = trial.stage;
         stage.ip(&[
             "link", "add", &host_end, "type", "veth", "peer", "name", ifname, "netns", &pod.name,
@@ -42,27 +85,19 @@ impl Cable {
         pod.ip(&["link", "set", "lo", "up"])?;
         pod.ip(&["route", "add", "default", "via", &gateway])?;
         let mac = pod.link(ifname)?.map(|link| link.mac).unwrap_or_default();
-        let cidr = format!("{address}/24");
-        let mut result = json!({ "cniVersion": trial.version.as_str() });
-        if trial.version < V0_3_0 {
-            result["ip4"] = json!({ "ip": cidr, "gateway": gateway });
-        } else {
-            let sandbox = pod.path.to_string_lossy();
-            result["interfaces"] =
-                json!([{ "name": host_end }, { "name": ifname, "mac": mac, "sandbox": sandbox }]);
-            result["ips"] = json!([{ "interface": 1, "address": cidr, "gateway": gateway }]);
-        }
-        if trial.version < V1_0_0 {
-            result["dns"] = json!({});
-            if result["ips"].is_array() {
-                result["ips"][0]["version"] = "4".into();
-            }
-        }
-        Ok(Self {
+        let sandbox = pod.path.to_string_lossy();
+        let own = json!({ "name": ifname, "mac": mac, "sandbox": sandbox });
+        let result = result(
+            trial,
+            &address,
+            &gateway,
+            json!([{ "name": host_end }, own]),
+        );
+        let cable = Self {
             address,
             gateway,
-            result,
             pod: pod.state()?,
-        })
+        };
+        Ok((cable, result))
     }
 }

@@ -67,6 +67,12 @@ impl Call {
         self
     }
 
+    /// Changes the text that would be sent, where JSON values can't say what is meant.
+    pub fn rewrite(mut self, change: impl FnOnce(String) -> String) -> Self {
+        self.stdin = change(String::from_utf8_lossy(&self.stdin).into_owned()).into_bytes();
+        self
+    }
+
     /// Leaves stdin open behind the bytes.
     pub fn stdin_stays_open(mut self) -> Self {
         self.stdin_stays_open = true;

@@ -12,6 +12,7 @@ use crate::stage::UPLINK;
 const BUILT_IN: &[&str] = &[
     include_str!("../profiles/host-local.json"),
     include_str!("../profiles/ipvlan.json"),
+    include_str!("../profiles/ipvlan-chained.json"),
     include_str!("../profiles/macvlan.json"),
     include_str!("../profiles/portmap-iptables.json"),
     include_str!("../profiles/portmap-nftables.json"),
@@ -37,6 +38,9 @@ pub struct Profile {
     /// addresses to hand out, no more). What needs one that is not here is skipped.
     #[serde(default)]
     pub variants: BTreeMap<String, Value>,
+    /// For a plugin that makes an interface: its addresses come in prevResult, from an earlier plugin of the list.
+    #[serde(default)]
+    pub chained: bool,
     /// Capabilities (`runtimeConfig`) the plugin serves, by the names of the conventions.
     #[serde(default)]
     pub capabilities: Vec<String>,

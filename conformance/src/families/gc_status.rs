@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::add::with_ranges;
 use crate::attachment::Attachment;
 use crate::call::Call;
 use crate::ensure;
@@ -124,11 +125,22 @@ fn living_and_stale<'t>(t: &'t Trial) -> Result<(Attachment<'t>, Attachment<'t>)
 
 fn collects_the_stale(t: &Trial) -> Verdict {
     let (living, stale) = living_and_stale(t)?;
+    // Other subnets: some kinds of link refuse an address that another link of the master has.
     let mut elsewhere = t.attachment()?;
+    with_ranges(
+        &mut elsewhere,
+        json!([[{ "subnet": "10.86.0.0/24" }]]),
+        json!([]),
+    )?;
     elsewhere.add()?;
     // The network of another name in the same store is none of this GC's business.
     let mut neighbour = living.sibling()?;
     neighbour.config["name"] = format!("{}-too", living.network()).into();
+    with_ranges(
+        &mut neighbour,
+        json!([[{ "subnet": "10.87.0.0/24" }]]),
+        json!([]),
+    )?;
     neighbour.add()?;
     let answer = t.run(&living.gc(&[&living]))?;
     answer.success()?;

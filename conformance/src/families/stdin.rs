@@ -2,6 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::attachment::Attachment;
+use crate::call::Call;
+
 use crate::ensure;
 use crate::requirement::{Requirement, Stop, Verdict, case, skip};
 use crate::result::check_result;
@@ -92,7 +95,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "I12",
         levels: &[(V0_1_0..=V1_1_0, Should)],
-        kinds: ATTACHING,
+        kinds: &[Kind::Interface, Kind::Ipam],
         sentence: "Without `cniVersion`, or with an empty one, a request is one of 0.1.0 or 0.2.0, on ADD and on DEL.",
         section: "Version considerations",
         cases: &[
@@ -314,24 +317,25 @@ fn huge_request(t: &Trial) -> Verdict {
         "{{\"args\":{{\"org.example\":\"{}\"}},",
         "x".repeat(16 << 20)
     );
-    let request = attachment.config.to_string().replacen('{', &padding, 1);
-    let answer = t.run(&attachment.call(Verb::Add).stdin(request))?;
-    if answer.succeeded() {
-        return attachment.del().map(drop);
-    }
-    answer.refused(&[UNDECODABLE, INVALID_CONFIG]).map(drop)
+    let call = attachment
+        .call(Verb::Add)
+        .rewrite(|text| text.replacen('{', &padding, 1));
+    taken_or_refused(t, &attachment, &call)
 }
 
 fn deep_request(t: &Trial) -> Verdict {
     t.needs_link_kind()?;
     let attachment = t.attachment()?;
     let depth = 200_000;
-    let nested = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-    let request = attachment
-        .config
-        .to_string()
-        .replacen('{', &format!("{{\"deep\":{nested},"), 1);
-    let answer = t.run(&attachment.call(Verb::Add).stdin(request))?;
+    let nested = format!("{{\"deep\":{}{},", "[".repeat(depth), "]".repeat(depth));
+    let call = attachment
+        .call(Verb::Add)
+        .rewrite(|text| text.replacen('{', &nested, 1));
+    taken_or_refused(t, &attachment, &call)
+}
+
+fn taken_or_refused(t: &Trial, attachment: &Attachment, call: &Call) -> Verdict {
+    let answer = t.run(call)?;
     if answer.succeeded() {
         return attachment.del().map(drop);
     }
@@ -377,11 +381,10 @@ fn forgiven(t: &Trial) -> Verdict {
         ("a comment", "{", "{/* x */"),
     ] {
         let attachment = t.attachment()?;
-        let request = attachment.config.to_string().replacen(text, replacement, 1);
-        let seen = match t
-            .run(&attachment.call(Verb::Add).stdin(request))?
-            .refused(&[])
-        {
+        let call = attachment
+            .call(Verb::Add)
+            .rewrite(|request| request.replacen(text, replacement, 1));
+        let seen = match t.run(&call)?.refused(&[]) {
             Ok(refusal) => format!("refused with code {}", refusal.code),
             Err(_) => "accepted".into(),
         };
