@@ -21,10 +21,11 @@ pub struct Cable {
     pub pod: NetState,
 }
 
-/// What an IPAM plugin in front would have printed: an address of a subnet that nobody else gets, and a default route.
+/// What an IPAM plugin in front would have printed: an address that nobody else gets, of one subnet for all, and a default
+/// route.
 pub fn addresses_only(trial: &Trial<'_>) -> Value {
-    let (address, gateway) = next_addresses(trial);
-    let mut result = result(trial, &address, &gateway, json!([]));
+    let (address, _) = next_addresses(trial);
+    let mut result = result(trial, &format!("{address}/9"), "10.128.0.1", json!([]));
     let routes = json!([{ "dst": "0.0.0.0/0" }]);
     if trial.version < V0_3_0 {
         result["ip4"]["routes"] = routes;
@@ -43,8 +44,7 @@ fn next_addresses(trial: &Trial<'_>) -> (String, String) {
 }
 
 /// A result in the shape of the version; the address belongs to the last of the interfaces, if there are any.
-fn result(trial: &Trial<'_>, address: &str, gateway: &str, interfaces: Value) -> Value {
-    let cidr = format!("{address}/24");
+fn result(trial: &Trial<'_>, cidr: &str, gateway: &str, interfaces: Value) -> Value {
     let mut result = json!({ "cniVersion": trial.version.as_str() });
     if trial.version < V0_3_0 {
         result["ip4"] = json!({ "ip": cidr, "gateway": gateway });
@@ -87,12 +87,8 @@ impl Cable {
         let mac = pod.link(ifname)?.map(|link| link.mac).unwrap_or_default();
         let sandbox = pod.path.to_string_lossy();
         let own = json!({ "name": ifname, "mac": mac, "sandbox": sandbox });
-        let result = result(
-            trial,
-            &address,
-            &gateway,
-            json!([{ "name": host_end }, own]),
-        );
+        let cidr = format!("{address}/24");
+        let result = result(trial, &cidr, &gateway, json!([{ "name": host_end }, own]));
         let cable = Self {
             address,
             gateway,

@@ -475,6 +475,7 @@ fn no_address(trial: &Trial<'_>) -> Verdict {
     if let Some(config) = attachment.config.as_object_mut() {
         config.remove("ipam");
     }
+    attachment.earlier = None;
     attachment.ask(Verb::Add)?.refused(&[])?;
     let pod = attachment.pod.state()?;
     ensure!(

@@ -178,6 +178,9 @@ fn interface_of_another_kind(trial: &Trial<'_>) -> Verdict {
     let attachment = added(trial)?;
     let (pod, name) = (&attachment.pod, &attachment.ifname);
     let own = link(&attachment)?;
+    let result = attachment.result.as_ref();
+    let gateway = result.and_then(|result| result["ips"][0]["gateway"].as_str());
+    let gateway = gateway.unwrap_or("10.88.0.1");
     pod.ip(&["link", "delete", name])?;
     pod.ip(&[
         "link", "add", name, "address", &own.mac, "type", "veth", "peer", "name", "other",
@@ -187,7 +190,7 @@ fn interface_of_another_kind(trial: &Trial<'_>) -> Verdict {
     for (ip, prefix) in &own.addresses {
         pod.ip(&["address", "add", &format!("{ip}/{prefix}"), "dev", name])?;
     }
-    pod.ip(&["route", "add", "default", "via", "10.88.0.1", "dev", name])?;
+    pod.ip(&["route", "add", "default", "via", gateway, "dev", name])?;
     is_refused(&attachment)
 }
 

@@ -73,6 +73,11 @@ struct StoreMount(PathBuf);
 
 impl StoreMount {
     fn over(attachment: &Attachment<'_>) -> Result<StoreMount, Stop> {
+        if attachment.earlier.is_some() {
+            return Err(skip(
+                "addresses come from an earlier plugin, and there is no store",
+            ));
+        }
         let store = attachment.store()?;
         mount(
             Some("store"),

@@ -275,6 +275,11 @@ fn master_is_missing(t: &Trial) -> Verdict {
     if t.kind() != Kind::Interface || attachment.config["master"] != UPLINK {
         return Err(skip("the plugin has no master"));
     }
+    if t.plugin.profile.chained {
+        return Err(skip(
+            "an earlier plugin of the list may be about to make the master",
+        ));
+    }
     attachment.config["master"] = "nobody".into();
     not_ready(&attachment)
 }
