@@ -176,16 +176,16 @@ impl Report {
 
     /// The summary. The answer is whether the run is a success: something passed, nothing failed.
     pub fn finish(self, known: &Known) -> Result<bool, String> {
-        println!("\n{:12} {:>20} {:>27}", "", "MUST", "SHOULD");
+        println!("\n{:16} {:>20} {:>27}", "", "MUST", "SHOULD");
         println!(
-            "{:12}  pass fail known skip   pass fail known skip",
+            "{:16}  pass fail known skip   pass fail known skip",
             "plugin"
         );
         let mut total = Count::default();
         for (name, levels) in &self.counts {
             let columns =
                 levels.map(|c| format!("{:6} {:4} {:5} {:4} ", c.pass, c.fail, c.known, c.skip));
-            println!("{name:12}{}", columns.concat());
+            println!("{name:16}{}", columns.concat());
             total = levels.iter().fold(total, |sum, count| sum.sum(*count));
         }
         for (why, times) in &self.skips {
