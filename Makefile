@@ -19,6 +19,8 @@ KNOWN_GO := conformance/known/containernetworking-plugins-1.1.1.json
 LAB = $(CURDIR)/conformance/lab/lab.sh
 IN_LAB = $(strip $(foreach kind,$(filter macvlan ipvlan,$(PLUGINS)),$(if $(shell conformance/lab/has-link.sh $(kind) && echo yes),,$(kind))))
 ON_KERNEL = $(filter-out $(IN_LAB),$(PLUGINS))
+# Debian's portmap has one backend; its ipvlan is asked in one way of working, because the lab is slow.
+of_go = $(patsubst portmap,portmap-iptables,$(patsubst ipvlan,ipvlan-ipam,$(1)))
 SUITE = $(RELEASE)/cni-conformance
 RUNNER = CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER
 
@@ -70,14 +72,14 @@ suite-kernel:
 	$(say) "conformance of our plugins: $(ON_KERNEL)"
 	@$(SUITE) --bin-dir $(RELEASE) $(ON_KERNEL)
 	$(say) "the same over the Go plugins in $(GO_PLUGINS) with their known deviations"
-	@$(SUITE) --bin-dir $(GO_PLUGINS) --known $(KNOWN_GO) $(ON_KERNEL)
+	@$(SUITE) --bin-dir $(GO_PLUGINS) --known $(KNOWN_GO) $(call of_go,$(ON_KERNEL))
 
 suite-lab:
 ifneq ($(IN_LAB),)
 	$(say) "conformance on the other kernel: our $(IN_LAB)"
 	@$(LAB) -t 2400 $(SUITE) --bin-dir $(RELEASE) $(IN_LAB)
 	$(say) "conformance on the other kernel: the Go $(IN_LAB) at 1.0.0"
-	@$(LAB) -t 1200 $(SUITE) --bin-dir $(GO_PLUGINS) --known $(KNOWN_GO) --cni-version 1.0.0 $(IN_LAB)
+	@$(LAB) -t 1200 $(SUITE) --bin-dir $(GO_PLUGINS) --known $(KNOWN_GO) --cni-version 1.0.0 $(call of_go,$(IN_LAB))
 endif
 
 .PHONY: lint

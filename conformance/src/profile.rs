@@ -11,8 +11,8 @@ use crate::stage::UPLINK;
 
 const BUILT_IN: &[&str] = &[
     include_str!("../profiles/host-local.json"),
-    include_str!("../profiles/ipvlan.json"),
     include_str!("../profiles/ipvlan-chained.json"),
+    include_str!("../profiles/ipvlan-ipam.json"),
     include_str!("../profiles/macvlan.json"),
     include_str!("../profiles/portmap-iptables.json"),
     include_str!("../profiles/portmap-nftables.json"),
