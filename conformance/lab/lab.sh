@@ -61,6 +61,7 @@ quoted() {
 } >"$lab/init"
 {
     export -p
+    echo "export TERM=dumb"
     echo "cd $(quoted "$PWD") || exit"
     echo "exec $(quoted "$@")"
 } >"$lab/command"
