@@ -2,14 +2,12 @@
 
 PLUGINS := $(notdir $(patsubst %/,%,$(wildcard plugins/*/)))
 HOST    := $(shell uname -m)-unknown-linux
-TARGET  ?= $(HOST)-musl
-# Static either way; musl starts faster. Where its target can't be had, the C library is linked in.
-ifeq ($(shell rustup target list --installed 2>/dev/null | grep -x $(TARGET)),)
-  TARGET := $(HOST)-gnu
-  export CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_GNU_RUSTFLAGS := -Ctarget-feature=+crt-static
-endif
+# Static either way; musl starts faster. Where its target can't be had, the C library is linked in. Asked when it is
+# needed and not before: the set-up may have added the target in this very run.
+TARGET  ?= $(HOST)-$(if $(shell rustup target list --installed 2>/dev/null | grep -x $(HOST)-musl),musl,gnu)
+STATIC = $(if $(findstring gnu,$(TARGET)),CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS=-Ctarget-feature=+crt-static)
 CARGO_TARGET_DIR ?= target
-RELEASE := $(CARGO_TARGET_DIR)/$(TARGET)/release
+RELEASE = $(CARGO_TARGET_DIR)/$(TARGET)/release
 DESTDIR ?=
 BINDIR  ?= /opt/cni/bin
 GO_PLUGINS ?= /usr/lib/cni
@@ -34,13 +32,13 @@ help: ## this list
 build: setup-build ## the plugins, static, in target/*/release
 	$(say) "building $(PLUGINS) for $(TARGET)"
 	@# One run for each: built together they would share the features that any one of them asks for.
-	@for plugin in $(PLUGINS); do cargo build --quiet --locked --release --target $(TARGET) -p $$plugin || exit; done
+	@for plugin in $(PLUGINS); do $(STATIC) cargo build --quiet --locked --release --target $(TARGET) -p $$plugin || exit; done
 	@cd $(RELEASE) && ls -l $(PLUGINS) | awk '{ printf "%-12s %7.2f MB\n", $$9, $$5 / 1e6 }'
 
 .PHONY: harness
 harness: setup-build ## the conformance suite
 	$(say) "building the conformance suite"
-	@cargo build --quiet --locked --release --target $(TARGET) -p cni-conformance
+	@$(STATIC) cargo build --quiet --locked --release --target $(TARGET) -p cni-conformance
 
 .PHONY: install
 install: build ## the plugins into $(DESTDIR)/opt/cni/bin
