@@ -94,6 +94,7 @@ impl Call {
     /// The call as something that can run.
     pub fn invocation(&self, program: &Path) -> Invocation {
         Invocation {
+            arguments: Vec::new(),
             program: program.to_owned(),
             env: self.env.clone(),
             stdin: self.stdin.clone(),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::net::if_::{Interface, if_nameindex};
 use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::Value;
 
@@ -54,10 +55,22 @@ impl<'stage> Pod<'stage> {
     }
 
     /// The namespace ends, as when a container dies before its DEL. The path is gone too.
+    ///
+    /// The kernel takes its links down some time after that, and until then they would answer for their addresses; so they
+    /// go first.
     pub fn vanish(&self) {
+        let links = self.inside(|| Ok(if_nameindex()?.iter().map(link_name).collect()));
+        let links: Vec<String> = links.unwrap_or_default();
+        for link in links.iter().filter(|name| *name != "lo") {
+            let _ = self.ip(&["link", "delete", link]);
+        }
         let _ = umount2(&self.path, MntFlags::MNT_DETACH);
         let _ = fs::remove_file(&self.path);
     }
+}
+
+fn link_name(interface: &Interface) -> String {
+    interface.name().to_string_lossy().into_owned()
 }
 
 impl Drop for Pod<'_> {

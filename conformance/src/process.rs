@@ -18,6 +18,8 @@ use nix::unistd::Pid;
 pub struct Invocation {
     /// The file that runs.
     pub program: PathBuf,
+    /// Its arguments; a plugin has none.
+    pub arguments: Vec<OsString>,
     /// The whole environment; nothing else is inherited.
     pub env: BTreeMap<String, OsString>,
     /// What it reads.
@@ -81,6 +83,7 @@ pub fn run(invocation: &Invocation) -> io::Result<Outcome> {
 pub fn start(invocation: &Invocation) -> io::Result<Running> {
     let started = Instant::now();
     let mut child = Command::new(&invocation.program)
+        .args(&invocation.arguments)
         .env_clear()
         .envs(&invocation.env)
         .current_dir("/")

@@ -1,8 +1,8 @@
 //! F1: SIGKILL at every step of an ADD. strace counts the steps and then ends the plugin at each of them in turn.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -135,30 +135,22 @@ fn count_steps(
     Ok(steps)
 }
 
-/// ADD under strace. A script stands for the plugin, because a call has no place for arguments.
+/// ADD under strace.
 fn run_under_strace(
     trial: &Trial<'_>,
     attachment: &Attachment<'_>,
     strace: &Path,
     options: &[&str],
 ) -> Verdict {
-    let script = trial
-        .stage
-        .folder("strace")?
-        .join(format!("run{}", trial.serial()));
-    let (strace, options, plugin) = (
-        strace.display(),
-        options.join(" "),
-        trial.plugin.file.display(),
-    );
-    fs::write(
-        &script,
-        format!("#!/bin/sh\nexec {strace} -f -qq {options} {plugin}\n"),
-    )?;
-    fs::set_permissions(&script, Permissions::from_mode(0o755))?;
-    let invocation = attachment.call(Verb::Add).invocation(&script);
+    let mut invocation = attachment.call(Verb::Add).invocation(strace);
+    let plugin = trial.plugin.file.as_os_str();
+    invocation.arguments = [&["-f", "-qq"], options]
+        .concat()
+        .into_iter()
+        .map(OsString::from)
+        .chain([plugin.to_owned()])
+        .collect();
     let outcome = process::run(&invocation)?;
-    fs::remove_file(&script)?;
     trial.record(Exchange {
         call: invocation,
         outcome,
