@@ -15,7 +15,7 @@ use cni::{Attachment, Error, NetConf, Success, Verb, Version};
 use serde::de::DeserializeOwned;
 
 pub use process::run;
-pub use typing::warn_of_typing_errors;
+pub use typing::{nearly, warn_of_typing_errors};
 pub use undo::Undo;
 
 /// A CNI plugin: one method for each verb that does work.
