@@ -34,6 +34,32 @@ pub struct Parameters {
     pub capability_args: Object,
 }
 
+/// Why an attachment was not made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NotAdded {
+    /// What failed.
+    pub error: Error,
+    /// Whether nothing of it is left: false when a DEL of the roll-back failed too, and has to be run again.
+    pub taken_back: bool,
+}
+
+/// Before anything was run.
+impl From<Error> for NotAdded {
+    fn from(error: Error) -> NotAdded {
+        NotAdded {
+            error,
+            taken_back: true,
+        }
+    }
+}
+
+/// Who only passes the error on needs no more.
+impl From<NotAdded> for Error {
+    fn from(e: NotAdded) -> Error {
+        e.error
+    }
+}
+
 impl Parameters {
     /// Judges the container's id and the interface's name. Code 4.
     pub fn check(&self) -> Result<(), Error> {
@@ -54,7 +80,7 @@ impl Runtime {
     /// When a plugin fails, or its answer is unusable, DEL of it and of those before it has been run in reverse before
     /// this returns. Errors: code 1, 4 or 7 when network or parameters are invalid (nothing was run); the plugin's
     /// own code and details; 11 for a plugin that took too long.
-    pub fn add(&self, network: &Network, of: &Parameters) -> Result<Success, Error> {
+    pub fn add(&self, network: &Network, of: &Parameters) -> Result<Success, NotAdded> {
         names::network(&network.name)?;
         of.check()?;
         version_for(Verb::Add, network)?;
@@ -74,15 +100,17 @@ impl Runtime {
             match added {
                 Ok(next) => result = Some(next),
                 Err(e) => {
-                    self.take_back(network, of, index);
-                    return Err(in_list(network, plugin, Verb::Add, e));
+                    return Err(NotAdded {
+                        error: in_list(network, plugin, Verb::Add, e),
+                        taken_back: self.take_back(network, of, index),
+                    });
                 }
             }
         }
         let result = result.unwrap_or_default();
-        if let Err(e) = self.cache.write(network, of, &result) {
-            self.take_back(network, of, network.plugins.len());
-            return Err(e);
+        if let Err(error) = self.cache.write(network, of, &result) {
+            let taken_back = self.take_back(network, of, network.plugins.len());
+            return Err(NotAdded { error, taken_back });
         }
         Ok(result)
     }
@@ -201,15 +229,18 @@ impl Runtime {
     }
 
     /// DEL of the plugins up to `last` in reverse, after an ADD that failed there. What fails is only logged: the
-    /// error to report is the ADD's.
-    fn take_back(&self, network: &Network, of: &Parameters, last: usize) {
+    /// error to report is the ADD's. Returns whether none failed.
+    fn take_back(&self, network: &Network, of: &Parameters, last: usize) -> bool {
+        let mut all = true;
         for plugin in network.plugins.iter().take(last + 1).rev() {
             let request = request(network, plugin, of, None);
             if let Err(e) = self.call(Verb::Del, &plugin.kind, &request, of) {
                 let e = in_list(network, plugin, Verb::Del, e);
                 log::warn!("roll-back of network {:?}: {e}", network.name);
+                all = false;
             }
         }
+        all
     }
 
     /// The cached result in the network's version.

@@ -4,4 +4,5 @@
 mod bed;
 mod check;
 mod configure;
+mod default_route;
 mod links;
