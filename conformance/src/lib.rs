@@ -2,10 +2,12 @@
 //! but its profile.
 
 pub mod answer;
+pub mod api_server;
 pub mod attachment;
 pub mod cable;
 pub mod call;
 pub mod cli;
+pub mod cluster;
 pub mod document;
 pub mod families;
 pub mod known;
