@@ -12,6 +12,7 @@ pub mod document;
 pub mod families;
 pub mod known;
 pub mod leases;
+pub mod multus;
 pub mod mutate;
 pub mod pod;
 pub mod process;
