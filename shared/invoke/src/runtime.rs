@@ -81,15 +81,8 @@ impl Runtime {
     /// this returns. Errors: code 1, 4 or 7 when network or parameters are invalid (nothing was run); the plugin's
     /// own code and details; 11 for a plugin that took too long.
     pub fn add(&self, network: &Network, of: &Parameters) -> Result<Success, NotAdded> {
-        names::network(&network.name)?;
         of.check()?;
-        version_for(Verb::Add, network)?;
-        let find = |plugin: &PluginConf| {
-            Delegate::find(&plugin.kind, &self.path)
-                .map_err(|e| in_list(network, plugin, Verb::Add, e))
-        };
-        let delegates: Vec<Delegate> =
-            network.plugins.iter().map(find).collect::<Result<_, _>>()?;
+        let delegates = self.ready(network)?;
         let mut result: Option<Success> = None;
         for (index, (plugin, delegate)) in network.plugins.iter().zip(&delegates).enumerate() {
             let prev = result.as_ref().map(|r| written(r, &network.cni_version));
@@ -113,6 +106,23 @@ impl Runtime {
             return Err(NotAdded { error, taken_back });
         }
         Ok(result)
+    }
+
+    /// Whether an ADD of this network could be started, without starting it. Errors: as [`Runtime::add`] gives before
+    /// it has run anything; 999 for a plugin that is not there.
+    pub fn judge(&self, network: &Network) -> Result<(), Error> {
+        self.ready(network).map(drop)
+    }
+
+    /// The network's plugins, all of them found.
+    fn ready(&self, network: &Network) -> Result<Vec<Delegate>, Error> {
+        names::network(&network.name)?;
+        version_for(Verb::Add, network)?;
+        let find = |plugin: &PluginConf| {
+            Delegate::find(&plugin.kind, &self.path)
+                .map_err(|e| in_list(network, plugin, Verb::Add, e))
+        };
+        network.plugins.iter().map(find).collect()
     }
 
     /// Detaches: DEL of every plugin in reverse, with the cached result as `prevResult` from 0.4.0 on. A plugin that

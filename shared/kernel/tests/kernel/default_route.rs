@@ -22,7 +22,12 @@ fn bed() -> Bed {
 
 fn defaults(bed: &Bed) -> Vec<String> {
     let text = bed.in_pod("ip route show default") + &bed.in_pod("ip -6 route show default");
-    let hop = |line: &str| line.split_whitespace().take(5).collect::<Vec<_>>().join(" ");
+    let hop = |line: &str| {
+        line.split_whitespace()
+            .take(5)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
     text.lines().map(hop).collect()
 }
 
@@ -40,31 +45,46 @@ fn a_gateway_takes_the_place_of_all_defaults_of_its_family() {
     replace(&bed, "net1", "10.0.2.1").unwrap();
     assert_eq!(
         defaults(&bed),
-        ["default via 10.0.2.1 dev net1", "default via fd01::1 dev eth0"]
+        [
+            "default via 10.0.2.1 dev net1",
+            "default via fd01::1 dev eth0"
+        ]
     );
     replace(&bed, "net1", "fd02::1").unwrap();
     assert_eq!(
         defaults(&bed),
-        ["default via 10.0.2.1 dev net1", "default via fd02::1 dev net1"]
+        [
+            "default via 10.0.2.1 dev net1",
+            "default via fd02::1 dev net1"
+        ]
     );
 }
 
 #[test]
 fn a_route_with_several_ways_goes_too() {
     let bed = bed();
-    bed.in_pod("ip route replace default nexthop via 10.0.1.1 dev eth0 nexthop via 10.0.2.9 dev net1");
+    bed.in_pod(
+        "ip route replace default nexthop via 10.0.1.1 dev eth0 nexthop via 10.0.2.9 dev net1",
+    );
     replace(&bed, "net1", "10.0.2.1").unwrap();
-    assert_eq!(defaults(&bed).first().unwrap(), "default via 10.0.2.1 dev net1");
+    assert_eq!(
+        defaults(&bed).first().unwrap(),
+        "default via 10.0.2.1 dev net1"
+    );
 }
 
 #[test]
 fn a_networks_own_default_is_kept() {
     let bed = bed();
     bed.in_pod("ip route add default via 10.0.2.1 dev net1 metric 5");
-    bed.pod(|rtnl| rtnl.keep_default_route("net1", false)).unwrap();
+    bed.pod(|rtnl| rtnl.keep_default_route("net1", false))
+        .unwrap();
     assert_eq!(
         defaults(&bed),
-        ["default via 10.0.2.1 dev net1", "default via fd01::1 dev eth0"]
+        [
+            "default via 10.0.2.1 dev net1",
+            "default via fd01::1 dev eth0"
+        ]
     );
 }
 
