@@ -28,7 +28,9 @@ pub fn run<P: Plugin>(plugin: P) -> ExitCode {
         value.to_string_lossy().into_owned()
     };
     logger::install(P::NAME, Some(&variable("CNI_LOG_LEVEL")));
-    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    std::panic::set_hook(Box::new(
+        |panic| log::error!(target: logger::PANIC, "{panic}"),
+    ));
     let env = Environment {
         command: variable("CNI_COMMAND"),
         container_id: variable("CNI_CONTAINERID"),
