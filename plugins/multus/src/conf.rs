@@ -152,7 +152,9 @@ impl Conf {
         };
         if !conf.cni_dir.is_absolute() {
             let dir = conf.cni_dir.display();
-            return Err(Error::config(format!("cniDir {dir} is not an absolute path")));
+            return Err(Error::config(format!(
+                "cniDir {dir} is not an absolute path"
+            )));
         }
         Ok(conf)
     }
@@ -172,7 +174,10 @@ fn exempt(global: Option<&str>) -> Vec<String> {
         return vec!["default".to_owned()];
     };
     let names = global.split(',').map(str::trim);
-    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    names
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The networks of `delegates`, the first of which is the default network. Their text is taken from the document
@@ -183,15 +188,20 @@ pub(crate) fn static_networks(stdin: &[u8]) -> Result<Vec<Network>, Error> {
     let loading = |e: &dyn std::fmt::Display| {
         Error::config(format!("LoadNetConf: failed to load netconf: {e}"))
     };
-    let delegates = document(stdin)?.array("delegates").map_err(|e| loading(&e))?;
+    let delegates = document(stdin)?
+        .array("delegates")
+        .map_err(|e| loading(&e))?;
     if delegates.is_empty() {
         let why = "LoadNetConf: at least one delegate/clusterNetwork must be specified";
         return Err(Error::config(why));
     }
     let network = |(index, text): (usize, Box<_>)| {
         let text: Box<serde_json::value::RawValue> = text;
-        network(text.get().as_bytes())
-            .map_err(|e| e.context(format!("LoadNetConf: failed to load delegate {index} config")))
+        network(text.get().as_bytes()).map_err(|e| {
+            e.context(format!(
+                "LoadNetConf: failed to load delegate {index} config"
+            ))
+        })
     };
     delegates.into_iter().enumerate().map(network).collect()
 }
@@ -199,7 +209,8 @@ pub(crate) fn static_networks(stdin: &[u8]) -> Result<Vec<Network>, Error> {
 /// Reads the configuration of a network that was not written for us. Errors, code 7: as [`Network::parse`]; it
 /// would call multus again.
 pub(crate) fn network(text: &[u8]) -> Result<Network, Error> {
-    let words = |e: Error| match Object::parse(text) {
+    let words = |e: Error| {
+        match Object::parse(text) {
         Ok(document) => match (document.get("type"), document.value("plugins")) {
             (None, Ok(Value::Null)) => Error::config(
                 "LoadDelegateNetConf: failed with: LoadDelegateNetConfList: delegate must have the 'type' or 'plugin' field",
@@ -210,6 +221,7 @@ pub(crate) fn network(text: &[u8]) -> Result<Network, Error> {
             _ => e.context("LoadDelegateNetConf"),
         },
         Err(_) => e.context("LoadDelegateNetConf"),
+    }
     };
     let network = Network::parse(text).map_err(words)?;
     refuse_recursion(&network)?;
@@ -254,7 +266,10 @@ mod tests {
         assert_eq!(conf.system_namespaces, ["kube-system"]);
         assert_eq!(conf.isolation.exempt, ["default"]);
         assert_eq!(conf.readiness_limit, Duration::from_secs(45));
-        assert_eq!(conf.plugin_path("/usr/lib/cni"), "/opt/cni/bin:/usr/lib/cni");
+        assert_eq!(
+            conf.plugin_path("/usr/lib/cni"),
+            "/opt/cni/bin:/usr/lib/cni"
+        );
         let other = self::conf(
             r#"{"cniConf":"/x","cniDir":"","globalNamespaces":" kube-system, foo ","systemNamespaces":[],
                 "READINESSINDICATORFILE":"/run/ready","timeouts":{"delegate":0.5}}"#,
@@ -270,7 +285,10 @@ mod tests {
     fn times_that_are_none() {
         for bad in ["0", "-1", "1e9", "\"5\""] {
             let text = format!(r#"{{"timeouts":{{"lock":{bad}}}}}"#);
-            assert!(cni::json::from_slice::<Keys>(text.as_bytes()).is_err(), "{bad}");
+            assert!(
+                cni::json::from_slice::<Keys>(text.as_bytes()).is_err(),
+                "{bad}"
+            );
         }
     }
 
@@ -295,9 +313,17 @@ mod tests {
             );
         }
         let neither = msg(r#"{"delegates":[{"name":"x"}]}"#);
-        assert_eq!(neither, format!("{loading}LoadDelegateNetConf: failed with: LoadDelegateNetConfList: delegate must have the 'type' or 'plugin' field"));
+        assert_eq!(
+            neither,
+            format!(
+                "{loading}LoadDelegateNetConf: failed with: LoadDelegateNetConfList: delegate must have the 'type' or 'plugin' field"
+            )
+        );
         let untyped = msg(r#"{"delegates":[{"name":"x","plugins":[{"Typ":"a"}]}]}"#);
-        assert!(untyped.contains("a plugin delegate must have the 'type' field"), "{untyped}");
+        assert!(
+            untyped.contains("a plugin delegate must have the 'type' field"),
+            "{untyped}"
+        );
         let empty = msg(r#"{"delegates":[{"name":"x","plugins":[]}]}"#);
         assert!(empty.contains("no plugins in list"), "{empty}");
         for bad in [r#"{"delegates":[null]}"#, r#"{"delegates":[[]]}"#] {

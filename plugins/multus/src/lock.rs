@@ -23,16 +23,25 @@ pub(crate) struct Lock {
 pub(crate) fn take(dir: &Path, container_id: &str, limit: Duration) -> Result<Lock, Error> {
     let path = dir.join(format!(".{container_id}.lock"));
     let deadline = Instant::now() + limit;
-    let failed = |e: io::Error| {
-        Error::new(Code::Io, format!("failed to lock {}: {e}", path.display()))
-    };
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+    let failed =
+        |e: io::Error| Error::new(Code::Io, format!("failed to lock {}: {e}", path.display()));
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(failed)?;
     loop {
         let mut options = OpenOptions::new();
-        let file = options.create(true).append(true).mode(0o600).open(&path).map_err(failed)?;
+        let file = options
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
         let left = deadline.saturating_duration_since(Instant::now());
         let Some(file) = locked(file, left).map_err(failed)? else {
-            let why = format!("another call for container {container_id} has not ended in {limit:?}");
+            let why =
+                format!("another call for container {container_id} has not ended in {limit:?}");
             return Err(Error::new(Code::TryAgainLater, why));
         };
         // Whoever had it before may have removed it.
@@ -60,11 +69,13 @@ fn locked(file: File, limit: Duration) -> io::Result<Option<File>> {
     }
     // The kernel's own queue can't be left after a while, so a thread stands in it; it ends with the process.
     let (sender, receiver) = mpsc::channel();
-    thread::Builder::new().stack_size(64 * 1024).spawn(move || {
-        let locked = file.lock().map(|()| file);
-        // Nobody listens when it comes too late: then it is given back at once.
-        let _ = sender.send(locked);
-    })?;
+    thread::Builder::new()
+        .stack_size(64 * 1024)
+        .spawn(move || {
+            let locked = file.lock().map(|()| file);
+            // Nobody listens when it comes too late: then it is given back at once.
+            let _ = sender.send(locked);
+        })?;
     match receiver.recv_timeout(limit) {
         Ok(locked) => locked.map(Some),
         Err(_) => Ok(None),

@@ -85,7 +85,13 @@ mod tests {
     fn what_is_no_argument_is_refused() {
         let msg = |text| PodArgs::parse(text).unwrap_err().msg;
         let prefix = "Multus: error getting k8s args: ARGS: ";
-        assert_eq!(msg("K8S_POD_NAME"), format!("{prefix}invalid pair \"K8S_POD_NAME\""));
-        assert_eq!(msg("FOO=bar"), format!("{prefix}unknown args [\"FOO=bar\"]"));
+        assert_eq!(
+            msg("K8S_POD_NAME"),
+            format!("{prefix}invalid pair \"K8S_POD_NAME\"")
+        );
+        assert_eq!(
+            msg("FOO=bar"),
+            format!("{prefix}unknown args [\"FOO=bar\"]")
+        );
     }
 }

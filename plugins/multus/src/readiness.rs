@@ -86,6 +86,11 @@ mod tests {
         let error = wait(Path::new("/nowhere/ready"), Duration::from_millis(200)).unwrap_err();
         assert!(start.elapsed() >= Duration::from_millis(200));
         assert_eq!(error.code, Code::TryAgainLater);
-        assert!(error.msg.contains("readinessindicatorfile @ /nowhere/ready"), "{error}");
+        assert!(
+            error
+                .msg
+                .contains("readinessindicatorfile @ /nowhere/ready"),
+            "{error}"
+        );
     }
 }

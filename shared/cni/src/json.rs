@@ -94,6 +94,11 @@ impl Value {
 }
 
 impl ReadError {
+    /// The same error, told by one who knows in which member the document is.
+    pub fn within(self, key: &str) -> ReadError {
+        self.under(key)
+    }
+
     pub(crate) fn under(mut self, place: &str) -> ReadError {
         if !self.path.is_empty() && !self.path.starts_with('[') {
             self.path.insert(0, '.');

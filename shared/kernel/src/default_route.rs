@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use cni::Route;
 use ipnetwork::IpNetwork;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
@@ -16,7 +16,7 @@ use crate::{Error, Rtnl};
 
 impl Rtnl {
     /// Makes the default route of the gateway's family lead to `gateway` through the link `name`. All others of that
-    /// family in the main table are removed, whichever link they lead through.
+    /// family in the main table are removed before, whichever link they lead through.
     pub fn replace_default_route(&mut self, name: &str, gateway: IpAddr) -> Result<(), Error> {
         let link = self.link(name)?.index;
         let all = match gateway {
@@ -33,22 +33,20 @@ impl Rtnl {
             table: None,
             scope: None,
         };
-        let added = route::add(link, &route, Some(gateway)).and_then(|r| self.request(r));
-        match added {
-            Err(e) if e.is(Errno::EEXIST) => {}
-            other => {
-                other.map_err(|e| {
-                    e.context(format!(
-                        "failed to add route 'default via {gateway} dev {name}'"
-                    ))
-                })?;
-            }
-        }
+        // First the others: IPv6 would make one route with several ways of the old one and the new one.
         let new = Hop {
             gateway: Some(gateway),
             link,
         };
-        self.remove_default_routes(gateway.is_ipv6(), |hops| *hops == [new])
+        self.remove_default_routes(gateway.is_ipv6(), |hops| *hops == [new])?;
+        let added = route::add(link, &route, Some(gateway)).and_then(|r| self.request(r));
+        match added {
+            Err(e) if !e.is(Errno::EEXIST) => {
+                let what = format!("default via {gateway} dev {name}");
+                Err(e.context(format!("failed to add route '{what}'")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes the default routes of a family in the main table that lead through other links than `name`.
@@ -73,7 +71,7 @@ impl Rtnl {
     }
 }
 
-/// Asks to delete a route; one with several ways goes as a whole.
+/// Asks to delete a route, by all that tells it from others to the same destination.
 fn delete(entry: Entry) -> Request {
     let mut message = RouteMessage::default();
     message.header.address_family = match entry.dst.is_ipv6() {
@@ -84,14 +82,27 @@ fn delete(entry: Entry) -> Request {
     message.header.kind = RouteType::Unspec;
     // "Nowhere" stands for any scope here.
     message.header.scope = RouteScope::NoWhere;
-    if let [hop] = entry.hops.as_slice() {
-        message.attributes.push(RouteAttribute::Oif(hop.link));
-        message
-            .attributes
-            .extend(hop.gateway.map(|gateway| match gateway {
-                IpAddr::V4(ip) => RouteAttribute::Gateway(RouteAddress::Inet(ip)),
-                IpAddr::V6(ip) => RouteAttribute::Gateway(RouteAddress::Inet6(ip)),
-            }));
+    let gateway = |hop: &Hop| {
+        hop.gateway.map(|gateway| match gateway {
+            IpAddr::V4(ip) => RouteAttribute::Gateway(RouteAddress::Inet(ip)),
+            IpAddr::V6(ip) => RouteAttribute::Gateway(RouteAddress::Inet6(ip)),
+        })
+    };
+    match entry.hops.as_slice() {
+        [hop] => {
+            message.attributes.push(RouteAttribute::Oif(hop.link));
+            message.attributes.extend(gateway(hop));
+        }
+        hops => {
+            let next = |hop: &Hop| {
+                let mut next = RouteNextHop::default();
+                next.interface_index = hop.link;
+                next.attributes.extend(gateway(hop));
+                next
+            };
+            let hops = hops.iter().map(next).collect();
+            message.attributes.push(RouteAttribute::MultiPath(hops));
+        }
     }
     if entry.priority > 0 {
         let priority = RouteAttribute::Priority(entry.priority);

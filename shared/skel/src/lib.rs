@@ -15,7 +15,7 @@ use cni::{Attachment, Error, NetConf, Success, Verb, Version};
 use serde::de::DeserializeOwned;
 
 pub use logger::{PANIC, log_also_to};
-pub use process::run;
+pub use process::{run, variable};
 pub use typing::{nearly, warn_of_typing_errors};
 pub use undo::Undo;
 

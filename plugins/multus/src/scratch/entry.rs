@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use cni::json::Value;
+use cni::json::{Object, Value};
 use serde::{Deserialize, Serialize};
 
 use super::restore;
@@ -139,6 +139,27 @@ impl Entry {
             bandwidth: wire.bandwidth,
             deleted: wire.deleted,
         })
+    }
+
+    /// Takes what the pod asked for from the arguments that its plugins were called with.
+    pub(crate) fn take_requests(&mut self, arguments: &Object) {
+        let text = |key| match arguments.value(key) {
+            Ok(Value::String(text)) => text,
+            _ => String::new(),
+        };
+        let value = |key| arguments.value(key).ok().filter(|v| *v != Value::Null);
+        self.mac = text("mac");
+        self.infiniband_guid = text("infinibandGUID");
+        self.device_id = text("deviceID");
+        self.port_mappings = value("portMappings");
+        self.bandwidth = value("bandwidth");
+        if let Some(Value::Array(ips)) = value("ips") {
+            let texts = ips.into_iter().filter_map(|ip| match ip {
+                Value::String(text) => Some(text),
+                _ => None,
+            });
+            self.ips = texts.collect();
+        }
     }
 
     fn wire(&self) -> Wire {
