@@ -5,8 +5,10 @@ use std::io::{self, Write};
 use crate::meter::Cost;
 use crate::side::Burst;
 
+type Column = (&'static str, fn(&[Cost]) -> f64);
+
 /// What is compared of a cost, and how many runs become one number.
-const COLUMNS: [(&str, fn(&[Cost]) -> f64); 3] = [
+const COLUMNS: [Column; 3] = [
     ("cpu ms", |costs| median(costs.iter().map(|cost| cost.cpu))),
     ("least wall ms", |costs| {
         costs.iter().map(|cost| cost.wall).fold(f64::MAX, f64::min)
