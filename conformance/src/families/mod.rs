@@ -14,7 +14,13 @@ pub mod environment;
 pub mod fault;
 pub mod fault_kill;
 pub mod gc_status;
+pub mod multus_api;
 pub mod multus_config;
+pub mod multus_del;
+pub mod multus_delegation;
+pub mod multus_failure;
+pub mod multus_kill;
+pub mod multus_verbs;
 pub mod names;
 pub mod output;
 pub mod stdin;
@@ -40,6 +46,12 @@ pub const ALL: &[&[Requirement]] = &[
     fault::REQUIREMENTS,
     fault_kill::REQUIREMENTS,
     multus_config::REQUIREMENTS,
+    multus_delegation::REQUIREMENTS,
+    multus_failure::REQUIREMENTS,
+    multus_api::REQUIREMENTS,
+    multus_del::REQUIREMENTS,
+    multus_verbs::REQUIREMENTS,
+    multus_kill::REQUIREMENTS,
 ];
 
 /// Families about the ways of one plugin: their letter, and the `type` they are put to.
