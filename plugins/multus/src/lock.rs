@@ -51,9 +51,9 @@ pub(crate) fn take(dir: &Path, container_id: &str, limit: Duration) -> Result<Lo
     }
 }
 
-impl Lock {
-    /// Removes the file: nothing is known of the container any more. Those who wait for it see that it is gone.
-    pub(crate) fn forget(&self) {
+/// The file is there as long as the lock is held. Those who wait for it see that it is gone, and make another.
+impl Drop for Lock {
+    fn drop(&mut self) {
         if let Err(e) = fs::remove_file(&self.path) {
             log::warn!("{}: {e}", self.path.display());
         }
@@ -103,7 +103,6 @@ mod tests {
         let path = dir.clone();
         let waiter = thread::spawn(move || take(&path, "c1", Duration::from_secs(20)).is_ok());
         thread::sleep(Duration::from_millis(100));
-        first.forget();
         drop(first);
         assert!(waiter.join().unwrap());
         drop(other);
