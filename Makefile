@@ -82,6 +82,11 @@ ifneq ($(IN_LAB),)
 	@$(LAB) -t 1200 $(SUITE) --bin-dir $(GO_PLUGINS) --known $(KNOWN_GO) --cni-version 1.0.0 $(call of_go,$(IN_LAB))
 endif
 
+.PHONY: bench
+bench: setup-test build harness ## what a call costs, ours beside the Go plugins in GO_PLUGINS
+	$(say) "costs of the plugins in $(RELEASE) and of those in $(GO_PLUGINS)"
+	@$(RELEASE)/cni-bench --bin-dir $(RELEASE) --peer $(GO_PLUGINS)
+
 .PHONY: lint
 lint: setup-build ## formatting and lints; licences too when cargo-deny is installed
 	$(say) "formatting and lints"
