@@ -19,8 +19,8 @@ KNOWN_GO := conformance/known/containernetworking-plugins-1.1.1.json
 LAB = $(CURDIR)/conformance/lab/lab.sh
 IN_LAB = $(strip $(foreach kind,$(filter macvlan ipvlan,$(PLUGINS)),$(if $(shell conformance/lab/has-link.sh $(kind) && echo yes),,$(kind))))
 ON_KERNEL = $(filter-out $(IN_LAB),$(PLUGINS))
-# Debian's portmap has one backend; its ipvlan is asked in one way of working, because the lab is slow.
-of_go = $(patsubst portmap,portmap-iptables,$(patsubst ipvlan,ipvlan-ipam,$(1)))
+# Debian's portmap has one backend; its ipvlan is asked in one way of working, because the lab is slow. multus is not among them.
+of_go = $(patsubst portmap,portmap-iptables,$(patsubst ipvlan,ipvlan-ipam,$(filter-out multus,$(1))))
 SUITE = $(RELEASE)/cni-conformance
 RUNNER = CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER
 

@@ -3,7 +3,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use cni::{Error, Success};
+use cni::text::format_mac;
+use cni::{Error, Interface, Success};
 use invoke::Runtime;
 use k8s::{Event, EventType, Pod};
 use kernel::{Netns, Rtnl};
@@ -57,6 +58,7 @@ impl Room<'_> {
             Earlier::Everything(results) => (results, false),
             Earlier::Nothing => (self.attach(attachments, undo)?, true),
         };
+        name_interfaces(attachments, &mut results, &pod, self.container.netns)?;
         if default_route::apply(attachments, &mut results, &pod)? {
             for (attachment, result) in attachments.iter().zip(&results) {
                 let of = attachment.parameters(&self.container, true);
@@ -136,7 +138,7 @@ impl Room<'_> {
         let Some(first) = present.first() else {
             if !known.is_empty() {
                 log::warn!("an earlier ADD of this container was cut off: it is taken back first");
-                detach::all(self, known, false)?;
+                detach::all(self, known)?;
             }
             return Ok(Earlier::Nothing);
         };
@@ -265,6 +267,43 @@ fn added_event(pod: &Pod, attachment: &Attachment, result: &Success) -> Event {
     };
     let message = format!("Add {ifname} [{}]{from}", addresses.join(" "));
     Event::about_pod(pod, "multus", EventType::Normal, "AddedInterface", &message)
+}
+
+/// Results of the first versions, and of plugins that say little, name no interface. The runtime and the pod's status
+/// need it: it is the one that the delegate was told to make.
+fn name_interfaces(
+    attachments: &[Attachment],
+    results: &mut [Success],
+    pod: &Netns,
+    netns: &str,
+) -> Result<(), Error> {
+    for (attachment, result) in attachments.iter().zip(results) {
+        if result.interfaces.iter().any(|i| !i.sandbox.is_empty()) {
+            continue;
+        }
+        let name = attachment.ifname.as_str();
+        let link = pod.inside(|| match Rtnl::open()?.link(name) {
+            Err(e) if e.is(Errno::ENODEV) => Ok(None),
+            link => link.map(Some),
+        });
+        let link = link.map_err(|e: kernel::Error| Error::from(e))?;
+        if link.is_none() && !attachment.is_default {
+            continue;
+        }
+        let link = link.unwrap_or_default();
+        let index = result.interfaces.len();
+        result.interfaces.push(Interface {
+            name: name.to_owned(),
+            mac: format_mac(&link.mac),
+            mtu: link.mtu,
+            sandbox: netns.to_owned(),
+            ..Interface::default()
+        });
+        for ip in &mut result.ips {
+            ip.interface = ip.interface.or(Some(index));
+        }
+    }
+    Ok(())
 }
 
 /// Which of the names have a link in the pod.

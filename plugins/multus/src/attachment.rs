@@ -24,6 +24,8 @@ pub(crate) struct Attachment {
     pub(crate) ifname: String,
     /// What the pod wants of the default route.
     pub(crate) default_route: Option<Gateways>,
+    /// Whether nothing is on record of it: it is what an ADD now would make.
+    pub(crate) is_guess: bool,
     /// Why the resource of this network gave no device; for the error if its plugin fails.
     pub(crate) shortage: Option<String>,
 }
@@ -50,6 +52,7 @@ impl Attachment {
             is_default: false,
             ifname: String::new(),
             default_route: None,
+            is_guess: false,
             shortage: None,
         }
     }
@@ -60,17 +63,23 @@ impl Attachment {
     pub(crate) fn of_pod(selection: &Selection, mut network: Network) -> Result<Attachment, Error> {
         let name = format!("{}/{}", selection.namespace, selection.name);
         let text = |value: &Option<crate::annotation::HardwareAddr>| {
-            value.as_ref().map_or_else(String::new, ToString::to_string)
+            value
+                .as_ref()
+                .map_or_else(String::new, |v| v.as_str().to_owned())
         };
         let entry = Entry {
             name: name.clone(),
             interface: selection
                 .interface
                 .as_ref()
-                .map_or_else(String::new, ToString::to_string),
+                .map_or_else(String::new, |v| v.as_str().to_owned()),
             mac: text(&selection.mac),
             infiniband_guid: text(&selection.infiniband_guid),
-            ips: selection.ips.iter().map(ToString::to_string).collect(),
+            ips: selection
+                .ips
+                .iter()
+                .map(|ip| ip.as_str().to_owned())
+                .collect(),
             default_route: selection
                 .default_route
                 .map(|gateways| gateways.iter().collect()),
@@ -88,6 +97,7 @@ impl Attachment {
             is_default: false,
             ifname: String::new(),
             default_route: selection.default_route,
+            is_guess: false,
             shortage: None,
         })
     }
@@ -110,6 +120,7 @@ impl Attachment {
             is_default: index == 0,
             ifname,
             default_route: None,
+            is_guess: false,
             shortage: None,
         })
     }

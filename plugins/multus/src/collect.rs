@@ -91,9 +91,7 @@ fn of_container<'a>(room: &Room<'a>, id: &'a str, valid: &'a [Valid]) -> Room<'a
 }
 
 fn forget(room: &Room<'_>, conf: &Conf) -> Result<(), Error> {
-    let lock = lock::take(&conf.cni_dir, room.container.id, conf.lock_limit)?;
+    let _lock = lock::take(&conf.cni_dir, room.container.id, conf.lock_limit)?;
     let known = room.known();
-    detach::all(room, known.attachments, true)?;
-    lock.forget();
-    Ok(())
+    detach::all(room, known.attachments)
 }

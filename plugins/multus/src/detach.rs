@@ -87,13 +87,16 @@ impl Room<'_> {
 }
 
 impl Known {
-    /// Adds what is known from somewhere else, but for the interfaces that are known already.
+    /// Adds what may have been attached, but for the interfaces that are known already.
     pub(crate) fn add(&mut self, others: Vec<Attachment>) {
         let names: BTreeSet<String> = self.attachments.iter().map(|a| a.ifname.clone()).collect();
         let new = others
             .into_iter()
             .filter(|other| !names.contains(&other.ifname));
-        self.attachments.extend(new);
+        self.attachments.extend(new.map(|other| Attachment {
+            is_guess: true,
+            ..other
+        }));
     }
 }
 
@@ -101,11 +104,7 @@ impl Known {
 /// repeats only that; when nothing failed, nothing is kept.
 ///
 /// Errors: all that failed, with the first one's code.
-pub(crate) fn all(
-    room: &Room<'_>,
-    attachments: Vec<Attachment>,
-    may_forget: bool,
-) -> Result<(), Error> {
+pub(crate) fn all(room: &Room<'_>, attachments: Vec<Attachment>) -> Result<(), Error> {
     let id = room.container.id;
     let mut records: Vec<Entry> = attachments.iter().map(Attachment::record).collect();
     let mut errors = Vec::new();
@@ -117,9 +116,7 @@ pub(crate) fn all(
         }
     }
     if errors.is_empty() {
-        if may_forget || !attachments.is_empty() {
-            errors.extend(room.scratch.remove(id).err());
-        }
+        errors.extend(room.scratch.remove(id).err());
     } else if let Err(e) = room.scratch.write(id, &records) {
         // The next DEL starts from what was written before, and repeats some.
         log::error!("{e}");
@@ -139,6 +136,12 @@ fn one(room: &Room<'_>, attachment: &Attachment) -> Result<(), Error> {
         network.name,
         attachment.ifname
     );
+    if attachment.is_guess
+        && let Err(e) = room.runtime.judge(network)
+    {
+        log::warn!("network {:?} can't have been attached: {e}", network.name);
+        return Ok(());
+    }
     room.runtime.del(network, &of).map_err(|e| {
         let step = match (network.is_list, network.plugins.first()) {
             (false, Some(plugin)) => format!(
@@ -150,7 +153,8 @@ fn one(room: &Room<'_>, attachment: &Attachment) -> Result<(), Error> {
                 network.name
             ),
         };
-        e.context(step)
+        let (name, ifname) = (&network.name, &attachment.ifname);
+        e.context(format!("network {name:?} on {ifname}: {step}"))
     })?;
     match attachment.device_info(room.container.id) {
         Some(file) => device_info::remove(&file),

@@ -1,11 +1,9 @@
 //! One call at a time for one container: runtimes repeat calls that they think are lost, while those still run.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use cni::{Code, Error};
@@ -39,11 +37,11 @@ pub(crate) fn take(dir: &Path, container_id: &str, limit: Duration) -> Result<Lo
             .open(&path)
             .map_err(failed)?;
         let left = deadline.saturating_duration_since(Instant::now());
-        let Some(file) = locked(file, left).map_err(failed)? else {
+        if !skel::Lock::Exclusive.take(&file, left).map_err(failed)? {
             let why =
                 format!("another call for container {container_id} has not ended in {limit:?}");
             return Err(Error::new(Code::TryAgainLater, why));
-        };
+        }
         // Whoever had it before may have removed it.
         if is_at(&file, &path) {
             return Ok(Lock { path, _file: file });
@@ -51,34 +49,12 @@ pub(crate) fn take(dir: &Path, container_id: &str, limit: Duration) -> Result<Lo
     }
 }
 
-impl Lock {
-    /// Removes the file: nothing is known of the container any more. Those who wait for it see that it is gone.
-    pub(crate) fn forget(&self) {
+/// The file is there as long as the lock is held. Those who wait for it see that it is gone, and make another.
+impl Drop for Lock {
+    fn drop(&mut self) {
         if let Err(e) = fs::remove_file(&self.path) {
             log::warn!("{}: {e}", self.path.display());
         }
-    }
-}
-
-/// Waits for the lock; `None` when it was not to be had in time.
-fn locked(file: File, limit: Duration) -> io::Result<Option<File>> {
-    match file.try_lock() {
-        Ok(()) => return Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => {}
-        Err(TryLockError::Error(e)) => return Err(e),
-    }
-    // The kernel's own queue can't be left after a while, so a thread stands in it; it ends with the process.
-    let (sender, receiver) = mpsc::channel();
-    thread::Builder::new()
-        .stack_size(64 * 1024)
-        .spawn(move || {
-            let locked = file.lock().map(|()| file);
-            // Nobody listens when it comes too late: then it is given back at once.
-            let _ = sender.send(locked);
-        })?;
-    match receiver.recv_timeout(limit) {
-        Ok(locked) => locked.map(Some),
-        Err(_) => Ok(None),
     }
 }
 
@@ -91,6 +67,8 @@ fn is_at(file: &File, path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -103,7 +81,6 @@ mod tests {
         let path = dir.clone();
         let waiter = thread::spawn(move || take(&path, "c1", Duration::from_secs(20)).is_ok());
         thread::sleep(Duration::from_millis(100));
-        first.forget();
         drop(first);
         assert!(waiter.join().unwrap());
         drop(other);

@@ -80,7 +80,7 @@ impl Plugin for Multus {
                 file.display()
             );
         }
-        let lock = match lock::take(&conf.cni_dir, &call.container_id, conf.lock_limit) {
+        let _lock = match lock::take(&conf.cni_dir, &call.container_id, conf.lock_limit) {
             Err(e) if e.code == Code::Io => {
                 log::warn!("DEL goes on without a lock: {e}");
                 None
@@ -92,11 +92,7 @@ impl Plugin for Multus {
         if known.is_partial {
             known.add(rebuilt(call, &conf, &args));
         }
-        let done = detach::all(&room, known.attachments, true);
-        if let (Ok(()), Some(lock)) = (&done, &lock) {
-            lock.forget();
-        }
-        done
+        detach::all(&room, known.attachments)
     }
 
     fn check(&self, call: &Call) -> Result<(), Error> {

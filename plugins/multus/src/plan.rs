@@ -45,9 +45,10 @@ impl Planner<'_> {
     /// Errors: code 11 when the API server or kubelet can't say now, 7 for what is asked for wrongly.
     pub(crate) fn plan(&self) -> Result<Plan, Error> {
         let Some(cluster) = self.cluster else {
-            if self.conf.cluster_network.is_some() {
+            if let Some(name) = &self.conf.cluster_network {
                 let why = "GetDefaultNetworks: must have either Kubernetes config or delegates";
-                return Err(self.labelled(Error::config(why)));
+                let hint = format!("clusterNetwork is {name:?}, and there is no kubeconfig");
+                return Err(self.labelled(Error::config(why).details(hint)));
             }
             let mut attachments = self.of_node(None, &[])?;
             number(&mut attachments, self.ifname)?;

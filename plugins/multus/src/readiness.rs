@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cni::{Code, Error};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
@@ -13,8 +14,7 @@ pub(crate) fn wait(file: &Path, limit: Duration) -> Result<(), Error> {
     let deadline = Instant::now() + limit;
     while !file.exists() {
         let left = deadline.saturating_duration_since(Instant::now());
-        let changed = !left.is_zero() && something_changes(file, left).unwrap_or(false);
-        if !changed && !file.exists() {
+        if left.is_zero() || wait_for_change(file, left).is_err() {
             return Err(Error::new(Code::TryAgainLater, missing(file, limit)));
         }
     }
@@ -29,13 +29,11 @@ fn missing(file: &Path, limit: Duration) -> String {
     )
 }
 
-/// Waits until something appears where the file will be, or its folder. Whether it did within the limit.
-fn something_changes(file: &Path, limit: Duration) -> nix::Result<bool> {
+/// Waits until something appears where the file will be, or its folder; or until the time is over.
+fn wait_for_change(file: &Path, limit: Duration) -> nix::Result<()> {
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
     let mut above = file.ancestors().skip(1);
-    let Some(folder) = above.find(|folder| folder.is_dir()) else {
-        return Ok(false);
-    };
+    let folder = above.find(|folder| folder.is_dir()).ok_or(Errno::ENOENT)?;
     let events = AddWatchFlags::IN_CREATE
         | AddWatchFlags::IN_MOVED_TO
         | AddWatchFlags::IN_DELETE_SELF
@@ -44,13 +42,15 @@ fn something_changes(file: &Path, limit: Duration) -> nix::Result<bool> {
     // It may have come between the look and the watch.
     let next = file.ancestors().take_while(|path| *path != folder).last();
     if next.is_some_and(Path::exists) {
-        return Ok(true);
+        return Ok(());
     }
+    // Rounded up, or the last millisecond would be waited for again and again.
+    let limit = limit + Duration::from_millis(1);
     let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
     let mut fds = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
     match poll(&mut fds, timeout) {
-        Err(nix::errno::Errno::EINTR) => Ok(true),
-        ready => ready.map(|count| count > 0),
+        Err(e) if e != Errno::EINTR => Err(e),
+        _ => Ok(()),
     }
 }
 

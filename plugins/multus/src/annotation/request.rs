@@ -19,6 +19,12 @@ macro_rules! checked_text {
         #[serde(transparent)]
         pub(crate) struct $name(String);
 
+        impl $name {
+            pub(crate) fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)

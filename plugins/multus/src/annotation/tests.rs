@@ -24,9 +24,12 @@ fn one(members: &str) -> Selection {
     read(&element(members)).remove(0)
 }
 
+/// Namespace, name and interface of a selection.
+type Item = (&'static str, &'static str, Option<&'static str>);
+
 #[test]
 fn the_short_form() {
-    let rows: [(&str, &[(&str, &str, Option<&str>)]); 9] = [
+    let rows: [(&str, &[Item]); 9] = [
         ("", &[]),
         ("net1", &[("pod-ns", "net1", None)]),
         ("default/net1", &[("default", "net1", None)]),
