@@ -53,9 +53,9 @@ install: build ## the plugins into $(DESTDIR)/opt/cni/bin
 	done
 
 .PHONY: demo
-demo: setup-demo build ## a pod gets its second interface, by macvlan and by ipvlan, and loses it again
-	@docs/demo.sh $(RELEASE) macvlan
-	@docs/demo.sh $(RELEASE) ipvlan
+demo: setup-demo build harness ## pods with annotations get a second interface from multus, by macvlan and by ipvlan, and lose it again
+	@docs/demo.sh $(RELEASE) samplepod
+	@docs/demo.sh $(RELEASE) samplepod3
 
 .PHONY: test
 test: setup-test build harness ## all tests: units, binaries, and the suite over our plugins and the Go ones
