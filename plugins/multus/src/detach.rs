@@ -117,7 +117,17 @@ pub(crate) fn all(room: &Room<'_>, attachments: Vec<Attachment>) -> Result<(), E
     }
     if errors.is_empty() {
         errors.extend(room.scratch.remove(id).err());
-    } else if let Err(e) = room.scratch.write(id, &records) {
+        return Error::join(errors);
+    }
+    // A guess is made anew by the next DEL.
+    let on_record = records.into_iter().zip(&attachments);
+    let kept: Vec<Entry> = on_record
+        .filter(|(_, a)| !a.is_guess)
+        .map(|(r, _)| r)
+        .collect();
+    if !kept.is_empty()
+        && let Err(e) = room.scratch.write(id, &kept)
+    {
         // The next DEL starts from what was written before, and repeats some.
         log::error!("{e}");
     }

@@ -94,15 +94,15 @@ impl Runtime {
                 Ok(next) => result = Some(next),
                 Err(e) => {
                     return Err(NotAdded {
+                        taken_back: self.take_back(network, of, index, is_refusal(&e)),
                         error: in_list(network, plugin, Verb::Add, e),
-                        taken_back: self.take_back(network, of, index),
                     });
                 }
             }
         }
         let result = result.unwrap_or_default();
         if let Err(error) = self.cache.write(network, of, &result) {
-            let taken_back = self.take_back(network, of, network.plugins.len());
+            let taken_back = self.take_back(network, of, network.plugins.len(), false);
             return Err(NotAdded { error, taken_back });
         }
         Ok(result)
@@ -239,15 +239,23 @@ impl Runtime {
     }
 
     /// DEL of the plugins up to `last` in reverse, after an ADD that failed there. What fails is only logged: the
-    /// error to report is the ADD's. Returns whether none failed.
-    fn take_back(&self, network: &Network, of: &Parameters, last: usize) -> bool {
+    /// error to report is the ADD's. Returns whether nothing is left: none failed, or only the last one, which has
+    /// refused its request both times and so has never done anything.
+    fn take_back(
+        &self,
+        network: &Network,
+        of: &Parameters,
+        last: usize,
+        was_refused: bool,
+    ) -> bool {
         let mut all = true;
-        for plugin in network.plugins.iter().take(last + 1).rev() {
+        let ran = network.plugins.iter().enumerate().take(last + 1);
+        for (index, plugin) in ran.rev() {
             let request = request(network, plugin, of, None);
             if let Err(e) = self.call(Verb::Del, &plugin.kind, &request, of) {
+                all &= index == last && was_refused && is_refusal(&e);
                 let e = in_list(network, plugin, Verb::Del, e);
                 log::warn!("roll-back of network {:?}: {e}", network.name);
-                all = false;
             }
         }
         all
@@ -318,6 +326,11 @@ fn version_for(verb: Verb, network: &Network) -> Result<Version, Error> {
         ),
         None => e,
     })
+}
+
+/// Whether a plugin has found fault with its request, before any work.
+fn is_refusal(e: &Error) -> bool {
+    matches!(e.code.number(), 1 | 2 | 4 | 6 | 7)
 }
 
 fn attachment(valid: &Attachment) -> Object {

@@ -113,6 +113,15 @@ fn a_failure_in_the_middle_takes_back_what_ran_and_only_that() {
 }
 
 #[test]
+fn a_plugin_that_refuses_add_and_del_alike_has_done_nothing() {
+    let refuse = r#"echo '{"code":7,"msg":"no master"}'; exit 1"#;
+    let bin = bin("refuses").script("three", refuse);
+    let error = add_error(&runtime(&bin), &network(LIST), &parameters());
+    assert_eq!(error.code.number(), 7);
+    assert_eq!(bin.read("calls"), "ADD one\nADD two\nDEL two\nDEL one\n");
+}
+
+#[test]
 fn a_plugin_that_is_not_there_stops_the_list_before_it_starts() {
     let bin = Bin::new("absent").script("one", RECORD);
     let error = add_error(&runtime(&bin), &network(LIST), &parameters());
