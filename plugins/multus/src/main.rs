@@ -19,7 +19,7 @@ mod scratch;
 
 use std::process::ExitCode;
 
-use cni::{Attachment as Valid, Code, Error, Success, Version};
+use cni::{Attachment as Valid, Code, Error, Success, Verb, Version};
 use invoke::{ResultCache, Runtime};
 use skel::{Plugin, Undo};
 
@@ -173,7 +173,9 @@ impl Plugin for Multus {
 
 /// Reads the configuration and starts logging as it says.
 fn open(call: &Call) -> Result<Conf, Error> {
-    if let Some(rotation) = log_file::start(&call.stdin)? {
+    let rotation = log_file::start(&call.stdin)?;
+    // Compressing an old log may take a while, and a pod that ends has time.
+    if let (Some(rotation), Verb::Del) = (rotation, call.verb) {
         rotation.tidy();
     }
     Conf::read(&call.conf, &call.stdin)
