@@ -145,8 +145,9 @@ fn a_primary_configuration_that_goes_or_breaks_changes_nothing() {
         );
         assert_eq!(node.read("net.d/00-multus.conf"), before, "{broken}");
     }
-    node.remove("net.d/10-calico.conflist");
+    // In this order: with the broken one gone first, podman's would rightly be taken.
     fs::rename(node.path("net.d/87-podman.conf"), node.path("podman")).unwrap();
+    node.remove("net.d/10-calico.conflist");
     node.remove("net.d/00-multus.conf");
     running.says_times("00-multus.conf: written", 2);
     assert_eq!(
