@@ -91,6 +91,15 @@ impl<'t> Attachment<'t> {
         self.config["name"].as_str().unwrap_or_default()
     }
 
+    /// The configuration of the plugin that makes the interface: a plugin that has others do it names it first of its delegates.
+    pub fn maker(&mut self) -> &mut Value {
+        if self.config["delegates"][0].is_object() {
+            &mut self.config["delegates"][0]
+        } else {
+            &mut self.config
+        }
+    }
+
     /// The folder of this network's leases: what `{{store}}` stands for in the profile.
     pub fn store(&self) -> Result<PathBuf, Stop> {
         Ok(self

@@ -136,6 +136,15 @@ pub enum Kind {
 impl Kind {
     /// All kinds.
     pub const ALL: &[Self] = &[Self::Interface, Self::Ipam, Self::Chained, Self::Meta];
+    /// Those after whose ADD the pod has a new interface, whoever made it.
+    pub const ATTACHING: &[Self] = &[Self::Interface, Self::Meta];
+    /// Those after whose ADD an address is taken from a pool.
+    pub const LEASING: &[Self] = &[Self::Interface, Self::Ipam, Self::Meta];
+
+    /// Whether the pod has a new interface after ADD.
+    pub fn attaches(self) -> bool {
+        Self::ATTACHING.contains(&self)
+    }
 
     /// As written in a profile.
     pub const fn as_str(self) -> &'static str {

@@ -124,7 +124,8 @@ impl<'run> Trial<'run> {
     /// Makes a call that must be refused with one of these codes. The texts before 1.0.0 don't have codes 4 to 7, so there a
     /// code of the plugin's own will do as well.
     pub fn refused(&self, call: &Call, codes: &[i64]) -> Result<Refusal, Stop> {
-        let own = (self.version < V1_0_0).then_some(code::OWN);
+        // An empty list stands for any code already.
+        let own = (self.version < V1_0_0 && !codes.is_empty()).then_some(code::OWN);
         let codes: Vec<_> = codes.iter().copied().chain(own).collect();
         self.run(call)?.refused(&codes)
     }

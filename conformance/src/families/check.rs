@@ -26,7 +26,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "C2",
         levels: &[(V0_4_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
+        kinds: Kind::ALL,
         sentence: "Right after ADD, CHECK succeeds and prints nothing.",
         section: "CHECK",
         cases: &[
@@ -38,7 +38,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "C3",
         levels: &[(V0_4_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
+        kinds: Kind::ALL,
         sentence: "CHECK consults prevResult, so it is an error without one.",
         section: "CHECK",
         cases: &[case("CHK-03", no_prev_result)],
@@ -46,7 +46,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "C4",
         levels: &[(V0_4_0..=V1_1_0, Should)],
-        kinds: &[Kind::Interface],
+        kinds: Kind::ATTACHING,
         sentence: "CHECK is an error when an interface, address or route of prevResult that the plugin made is missing or another.",
         section: "CHECK",
         cases: &[
@@ -61,7 +61,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "C5",
         levels: &[(V0_4_0..=V1_1_0, Should)],
-        kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
+        kinds: Kind::ALL,
         sentence: "CHECK is an error when what the plugin holds outside the pod is missing.",
         section: "CHECK",
         cases: &[case("CHK-07", lease_removed)],
@@ -69,7 +69,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "C6",
         levels: &[(V0_4_0..=V1_1_0, Should)],
-        kinds: &[Kind::Interface],
+        kinds: Kind::ATTACHING,
         sentence: "CHECK is an error when the pod can't be reached at all.",
         section: "CHECK",
         cases: &[case("CHK-09", link_down)],
@@ -77,6 +77,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "C7",
         levels: &[(V0_4_0..=V1_1_0, Must)],
+        // A runtime to its delegates gives each the result of its own ADD; see M15.
         kinds: &[Kind::Interface],
         sentence: "CHECK tolerates what plugins later in a chain may do: more addresses and routes, another hardware address in kernel and prevResult.",
         section: "CHECK",
@@ -88,7 +89,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "C8",
         levels: &[(V0_4_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
+        kinds: Kind::ALL,
         sentence: "CHECK changes nothing.",
         section: "CHECK",
         cases: &[case("CHK-16", changes_nothing)],
@@ -96,7 +97,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "C10",
         levels: &[(V0_4_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface],
+        kinds: Kind::ATTACHING,
         sentence: "Straight after ADD, CHECK allows for what is still settling, such as IPv6 address detection.",
         section: "CHECK",
         cases: &[case("dual stack", still_settling)],

@@ -18,7 +18,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "X1",
         levels: &[(V0_1_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
+        kinds: Kind::ALL,
         sentence: "Calls for different containers may come at the same time: none fails, nothing is handed out twice, all is released.",
         section: "Section 3, lifecycle and ordering",
         cases: &[case("ADD-24", at_once)],

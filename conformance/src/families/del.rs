@@ -19,7 +19,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "D1",
         levels: &[(V0_1_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
+        kinds: Kind::ALL,
         sentence: "DEL releases everything the ADD took: host, pod and leases are as before, the second time too.",
         section: "DEL",
         cases: &[case("DEL-01", two_cycles)],
@@ -27,7 +27,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "D2",
         levels: &[(V0_1_0..=V1_1_0, Should)],
-        kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
+        kinds: Kind::ALL,
         sentence: "A successful DEL prints nothing on stdout.",
         section: "DEL",
         cases: &[case("DEL-02", silence)],
@@ -35,7 +35,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "D3",
         levels: &[(V0_3_0..=V0_4_0, Should), (V1_0_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
+        kinds: Kind::ALL,
         sentence: "A repeated DEL succeeds, and so does a DEL without an ADD.",
         section: "DEL",
         cases: &[case("DEL-03", repeated), case("DEL-04", without_add)],
@@ -43,7 +43,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "D4",
         levels: &[(V0_4_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
+        kinds: Kind::ALL,
         sentence: "DEL without CNI_NETNS succeeds and releases what is held outside the pod.",
         section: "DEL",
         cases: &[
@@ -54,7 +54,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "D5",
         levels: &[(V0_3_0..=V1_1_0, Should)],
-        kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
+        kinds: Kind::ALL,
         sentence: "DEL succeeds and releases when the namespace is gone, also when a plain file is left at its path.",
         section: "DEL",
         cases: &[case("DEL-06", netns_gone), case("DEL-07", netns_is_a_file)],
@@ -62,7 +62,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "D6",
         levels: &[(V0_4_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
+        kinds: Kind::ALL,
         sentence: "DEL without prevResult succeeds and releases.",
         section: "DEL",
         cases: &[case("DEL-08", no_prev_result)],
@@ -70,7 +70,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "D7",
         levels: &[(V0_3_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
+        kinds: Kind::ALL,
         sentence: "DEL succeeds and releases what is left when the interface, the master or the store is missing.",
         section: "DEL",
         cases: &[
@@ -82,7 +82,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "D8",
         levels: &[(V0_1_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
+        kinds: Kind::ALL,
         sentence: "DEL releases only what belongs to its container id and interface name, and not to one that begins alike.",
         section: "DEL",
         cases: &[case("DEL-12", ids_that_begin_alike)],
@@ -90,7 +90,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "D9",
         levels: &[(V0_4_0..=V1_1_0, Should)],
-        kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
+        kinds: Kind::ALL,
         sentence: "DEL with a prevResult that can't be read still releases what it can.",
         section: "DEL",
         cases: &[case("DEL-14", unreadable_prev_result)],
@@ -98,7 +98,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "D10",
         levels: &[(V1_0_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface],
+        kinds: Kind::ATTACHING,
         sentence: "DEL of the delegate is executed, also when the namespace is gone; its error becomes the plugin's.",
         section: "Delegated plugins",
         cases: &[
@@ -222,7 +222,7 @@ fn no_prev_result(trial: &Trial<'_>) -> Verdict {
 }
 
 fn interface_missing(trial: &Trial<'_>) -> Verdict {
-    if trial.kind() != Kind::Interface {
+    if !trial.kind().attaches() {
         return Err(skip("the plugin makes no interface"));
     }
     let attachment = added(trial)?;
@@ -232,7 +232,7 @@ fn interface_missing(trial: &Trial<'_>) -> Verdict {
 
 fn master_missing(trial: &Trial<'_>) -> Verdict {
     let mut attachment = trial.attachment()?;
-    if trial.kind() != Kind::Interface || attachment.config["master"].is_null() {
+    if !trial.kind().attaches() || attachment.maker()["master"].is_null() {
         return Err(skip("the plugin has no master"));
     }
     let master = format!("nic{}", trial.serial());
@@ -247,7 +247,7 @@ fn master_missing(trial: &Trial<'_>) -> Verdict {
         &format!("{master}p"),
     ])?;
     trial.stage.ip(&["link", "set", &master, "up"])?;
-    attachment.config["master"] = master.as_str().into();
+    attachment.maker()["master"] = master.as_str().into();
     let outcome = attachment.add();
     trial.stage.ip(&["link", "delete", &master])?;
     outcome?;

@@ -12,9 +12,6 @@ use crate::spec::code::{INVALID_ENVIRONMENT, OWN};
 use crate::spec::{Kind, Must, Obs, Should, V0_1_0, V0_3_1, V0_4_0, V1_0_0, V1_1_0, Verb};
 use crate::trial::Trial;
 
-/// Plugins that can be attached to by themselves.
-const ATTACHING: &[Kind] = &[Kind::Interface, Kind::Ipam, Kind::Chained];
-
 /// The requirements of this family.
 pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
@@ -88,7 +85,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "E8",
         levels: &[(V1_0_0..=V1_1_0, Must)],
-        kinds: ATTACHING,
+        kinds: Kind::ALL,
         sentence: "`CNI_PATH` is optional for ADD, CHECK and DEL: a plugin that calls no other works without it.",
         section: "Parameters",
         cases: &[case("ENV-09", works_without_path)],
@@ -96,7 +93,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "E9",
         levels: &[(V0_1_0..=V1_1_0, Must)],
-        kinds: ATTACHING,
+        kinds: Kind::ALL,
         sentence: "`CNI_ARGS` is optional, and with `IgnoreUnknown=1` keys that the plugin doesn't know pass.",
         section: "Parameters",
         cases: &[
@@ -107,7 +104,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "E10",
         levels: &[(V0_1_0..=V1_1_0, Obs)],
-        kinds: ATTACHING,
+        kinds: Kind::ALL,
         sentence: "What is done about `CNI_ARGS` with unknown keys or broken pairs is left open.",
         section: "Parameters",
         cases: &[case("ENV-11", odd_args)],
@@ -115,7 +112,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "E11",
         levels: &[(V0_1_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface],
+        kinds: Kind::ATTACHING,
         sentence: "A `CNI_NETNS` that doesn't exist or is no network namespace is an error, and no lease is kept.",
         section: "Parameters",
         cases: &[
@@ -134,7 +131,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "E12",
         levels: &[(V0_1_0..=V1_1_0, Should)],
-        kinds: ATTACHING,
+        kinds: Kind::ALL,
         sentence: "A `CNI_NETNS` that is the plugin's own namespace is refused before anything is done.",
         section: "Parameters",
         cases: &[
@@ -145,7 +142,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "E13",
         levels: &[(V0_1_0..=V1_1_0, Must)],
-        kinds: ATTACHING,
+        kinds: Kind::ALL,
         sentence: "The plugin works in the runtime's network namespace, and leaves it as it was after DEL.",
         section: "Overview",
         cases: &[case("DEL-01/host", host_is_unchanged)],

@@ -19,7 +19,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "F2",
         levels: &[(V0_1_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface, Kind::Ipam],
+        kinds: Kind::LEASING,
         sentence: "A store that can't be written makes ADD an error that leaves no lease; when it can be written again, ADD works.",
         section: "Error",
         cases: &[case("ROB-03", read_only_store)],
@@ -27,7 +27,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "F3",
         levels: &[(V0_1_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface, Kind::Ipam],
+        kinds: Kind::LEASING,
         sentence: "A full store makes ADD an error that leaves no lease, no empty one either; when there is room again, ADD works.",
         section: "Error",
         cases: &[case("ROB-04", full_store)],
@@ -35,7 +35,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "F4",
         levels: &[(V0_1_0..=V1_1_0, Should)],
-        kinds: &[Kind::Interface, Kind::Ipam],
+        kinds: Kind::LEASING,
         sentence: "A damaged store does not keep anybody from getting an address.",
         section: "Error",
         cases: &[case("ROB-05", damaged_store), case("ROB-09", empty_lease)],

@@ -22,7 +22,7 @@ use crate::trial::Trial;
 pub const REQUIREMENTS: &[Requirement] = &[Requirement {
     id: "F1",
     levels: &[(V0_1_0..=V1_1_0, Must)],
-    kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
+    kinds: Kind::ALL,
     sentence: "After a SIGKILL at any moment of an ADD, DEL succeeds, neither link nor lease is left, and the next ADD works.",
     section: "Section 3, lifecycle and ordering",
     cases: &[case("ROB-10", killed_at_every_step)],

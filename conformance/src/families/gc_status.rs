@@ -16,9 +16,6 @@ use crate::spy::{Lines, Spy};
 use crate::stage::UPLINK;
 use crate::trial::Trial;
 
-/// Plugins that can be attached to by themselves.
-const ATTACHING: &[Kind] = &[Kind::Interface, Kind::Ipam, Kind::Chained];
-
 /// The requirements of this family.
 pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
@@ -35,7 +32,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "S2",
         levels: &[(V1_1_0..=V1_1_0, Should)],
-        kinds: &[Kind::Interface, Kind::Ipam],
+        kinds: Kind::LEASING,
         sentence: "GC removes what this network holds for attachments that are not in the list, and nothing else.",
         section: "GC",
         cases: &[
@@ -46,7 +43,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "S3",
         levels: &[(V1_1_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface, Kind::Ipam],
+        kinds: Kind::LEASING,
         sentence: "GC without a list collects nothing: absent doesn't mean that none is valid. The list's older name is honoured.",
         section: "GC",
         cases: &[
@@ -57,6 +54,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "S4",
         levels: &[(V1_1_0..=V1_1_0, Must)],
+        // What multus hands on is in M71 and M72: its delegates get requests of their own.
         kinds: &[Kind::Interface],
         sentence: "GC and STATUS are handed on to delegates, with the same list, and their errors are passed back.",
         section: "Delegated plugins",
@@ -68,7 +66,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "S5",
         levels: &[(V1_1_0..=V1_1_0, Must)],
-        kinds: ATTACHING,
+        kinds: Kind::ALL,
         sentence: "STATUS of a plugin that is ready succeeds without a word, and needs neither a pod nor `CNI_PATH`.",
         section: "STATUS",
         cases: &[case("ST-01", ready), case("ST-02", ready_without_path)],
@@ -76,7 +74,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "S6",
         levels: &[(V1_1_0..=V1_1_0, Should)],
-        kinds: &[Kind::Interface, Kind::Ipam],
+        kinds: Kind::LEASING,
         sentence: "STATUS is code 50 or 51 when the plugin could know that ADD can't work.",
         section: "STATUS",
         cases: &[
@@ -135,7 +133,13 @@ fn collects_the_stale(t: &Trial) -> Verdict {
     elsewhere.add()?;
     // The network of another name in the same store is none of this GC's business.
     let mut neighbour = living.sibling()?;
-    neighbour.config["name"] = format!("{}-too", living.network()).into();
+    let name: serde_json::Value = format!("{}-too", living.network()).into();
+    neighbour.config["name"] = name.clone();
+    neighbour.maker()["name"] = name;
+    // What multus remembers is filed by container alone: two networks of it can't share that folder.
+    if let Some(folder) = neighbour.config["cniDir"].as_str() {
+        neighbour.config["cniDir"] = format!("{folder}-too").into();
+    }
     with_ranges(
         &mut neighbour,
         json!([[{ "subnet": "10.87.0.0/24" }]]),
@@ -202,7 +206,7 @@ fn no_list(t: &Trial) -> Verdict {
 fn handed_on(t: &Trial, verb: Verb) -> Verdict {
     let mut spy = Spy::hire(t, "spy-ipam")?;
     let mut attachment = t.attachment()?;
-    attachment.config["ipam"] = json!({ "type": "spy-ipam" });
+    attachment.maker()["ipam"] = json!({ "type": "spy-ipam" });
     attachment.path.insert(0, spy.folder.clone());
     let call = if verb == Verb::Gc {
         attachment.gc(&[&attachment])
@@ -272,7 +276,7 @@ fn not_ready(attachment: &Attachment) -> Verdict {
 
 fn master_is_missing(t: &Trial) -> Verdict {
     let mut attachment = t.attachment()?;
-    if t.kind() != Kind::Interface || attachment.config["master"] != UPLINK {
+    if !t.kind().attaches() || attachment.maker()["master"] != UPLINK {
         return Err(skip("the plugin has no master"));
     }
     if t.plugin.profile.chained {
@@ -280,16 +284,16 @@ fn master_is_missing(t: &Trial) -> Verdict {
             "an earlier plugin of the list may be about to make the master",
         ));
     }
-    attachment.config["master"] = "nobody".into();
+    attachment.maker()["master"] = "nobody".into();
     not_ready(&attachment)
 }
 
 fn delegate_is_missing(t: &Trial) -> Verdict {
-    if t.kind() != Kind::Interface {
+    if !t.kind().attaches() {
         return Err(skip("the plugin has no delegate"));
     }
     let mut attachment = t.attachment()?;
-    attachment.config["ipam"]["type"] = "nobody".into();
+    attachment.maker()["ipam"]["type"] = "nobody".into();
     not_ready(&attachment)
 }
 

@@ -309,6 +309,7 @@ fn readiness_of_del(t: &Trial) -> Verdict {
 fn readiness_never(t: &Trial) -> Verdict {
     let mut node = alone(t)?;
     node.runtime.config["readinessindicatorfile"] = "/does/not/exist/ready".into();
+    node.runtime.config["timeouts"]["readiness"] = 2.into();
     let call = node.runtime.call(Verb::Add).limit(Duration::from_secs(60));
     t.refused(&call, &[TRY_AGAIN, OWN])?
         .names("/does/not/exist/ready")?;

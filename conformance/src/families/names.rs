@@ -9,15 +9,12 @@ use crate::spec::{Kind, Must, Obs, Should, V0_1_0, V0_3_1, V0_4_0, V1_0_0, V1_1_
 use crate::spy::Spy;
 use crate::trial::Trial;
 
-/// Plugins that can be attached to by themselves.
-const ATTACHING: &[Kind] = &[Kind::Interface, Kind::Ipam, Kind::Chained];
-
 /// The requirements of this family.
 pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "N1",
         levels: &[(V0_1_0..=V0_3_1, Should), (V0_4_0..=V1_1_0, Must)],
-        kinds: ATTACHING,
+        kinds: Kind::ALL,
         sentence: "A container id begins with an ASCII letter or digit, goes on with those and `_.-`, and may be long; others are refused.",
         section: "Parameters",
         cases: &[
@@ -28,7 +25,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "N2",
         levels: &[(V0_1_0..=V0_3_1, Should), (V0_4_0..=V1_1_0, Must)],
-        kinds: ATTACHING,
+        kinds: Kind::ALL,
         sentence: "A network name keeps the rule of container ids; others are refused and never become part of a path.",
         section: "Network configuration",
         cases: &[
@@ -39,7 +36,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "N3",
         levels: &[(V0_1_0..=V1_1_0, Must)],
-        kinds: ATTACHING,
+        kinds: Kind::ALL,
         sentence: "An interface name that the kernel can't use is refused: longer than 15 bytes, `.`, `..`, with `/`, `:` or white space.",
         section: "Parameters",
         cases: &[
@@ -50,7 +47,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "N4",
         levels: &[(V0_1_0..=V1_1_0, Obs)],
-        kinds: &[Kind::Interface],
+        kinds: Kind::ATTACHING,
         sentence: "Interface names with a meaning elsewhere (templates, sysctl names, options) are left open.",
         section: "Parameters",
         cases: &[case("ENV-16", odd_interface_names)],
@@ -58,7 +55,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "N5",
         levels: &[(V1_0_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface],
+        kinds: Kind::ATTACHING,
         sentence: "`ipam.type` is a file name: with a path separator, or as `.` or `..`, it is refused and nothing runs.",
         section: "Network configuration",
         cases: &[case("ADD-12", delegate_type_is_no_path)],
@@ -190,7 +187,7 @@ fn longest_interface_name(t: &Trial) -> Verdict {
     attachment.add()?;
     let made = attachment.pod.link(&attachment.ifname)?.is_some();
     ensure!(
-        made || t.kind() != Kind::Interface,
+        made || !t.kind().attaches(),
         "ADD succeeded, but there is no link fifteen-letters in the pod"
     );
     attachment.del().map(drop)
@@ -227,7 +224,7 @@ fn delegate_type_is_no_path(t: &Trial) -> Verdict {
         // Each of the names leads from one of these folders to the spy.
         attachment.path.push(spy.folder.clone());
         attachment.path.extend(spy.folder.parent().map(Into::into));
-        attachment.config["ipam"] = serde_json::json!({ "type": name });
+        attachment.maker()["ipam"] = serde_json::json!({ "type": name });
         attachment.ask(Verb::Add)?.refused(&[])?;
     }
     ensure!(

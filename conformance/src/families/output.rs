@@ -12,9 +12,6 @@ use crate::spec::code::{INVALID_ENVIRONMENT, TRY_AGAIN, UNKNOWN_CONTAINER};
 use crate::spec::{Kind, Must, Obs, Should, V0_1_0, V0_4_0, V1_0_0, V1_1_0, Verb};
 use crate::trial::Trial;
 
-/// Plugins that can be attached to by themselves.
-const ATTACHING: &[Kind] = &[Kind::Interface, Kind::Ipam, Kind::Chained];
-
 /// The requirements of this family.
 pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
@@ -39,7 +36,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "R3",
         levels: &[(V0_1_0..=V1_1_0, Must)],
-        kinds: ATTACHING,
+        kinds: Kind::ALL,
         sentence: "stdout holds one JSON document and nothing else; logs go to stderr.",
         section: "Success; Error",
         cases: &[case("ERR-03", one_document)],
@@ -47,7 +44,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "R4",
         levels: &[(V0_1_0..=V1_1_0, Obs)],
-        kinds: ATTACHING,
+        kinds: Kind::ALL,
         sentence: "What a plugin does whose caller doesn't listen any more is left open.",
         section: "Success",
         cases: &[case("ERR-04", nobody_listens)],
@@ -55,7 +52,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "R5",
         levels: &[(V0_1_0..=V1_1_0, Must)],
-        kinds: ATTACHING,
+        kinds: Kind::ALL,
         sentence: "The exit status is 0 with a result, and another with an error object.",
         section: "Success; Error",
         cases: &[case("exit status", exit_status_tells)],
@@ -79,7 +76,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "R8",
         levels: &[(V0_1_0..=V1_1_0, Should)],
-        kinds: ATTACHING,
+        kinds: Kind::ALL,
         sentence: "A successful DEL, CHECK, GC or STATUS prints nothing on stdout.",
         section: "Success",
         cases: &[case("DEL-02", silent_success)],

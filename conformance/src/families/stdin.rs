@@ -12,9 +12,6 @@ use crate::spec::code::{INCOMPATIBLE_VERSION, INVALID_CONFIG, IO, UNDECODABLE, U
 use crate::spec::{Kind, Must, Obs, Should, V0_1_0, V0_2_0, V1_1_0, Verb, Version};
 use crate::trial::Trial;
 
-/// Plugins that can be attached to by themselves.
-const ATTACHING: &[Kind] = &[Kind::Interface, Kind::Ipam, Kind::Chained];
-
 const fn broken_request(
     id: &'static str,
     sentence: &'static str,
@@ -95,7 +92,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "I12",
         levels: &[(V0_1_0..=V1_1_0, Should)],
-        kinds: &[Kind::Interface, Kind::Ipam],
+        kinds: Kind::LEASING,
         sentence: "Without `cniVersion`, or with an empty one, a request is one of 0.1.0 or 0.2.0, on ADD and on DEL.",
         section: "Version considerations",
         cases: &[
@@ -106,7 +103,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "I13",
         levels: &[(V0_1_0..=V1_1_0, Should)],
-        kinds: ATTACHING,
+        kinds: Kind::ALL,
         sentence: "A request of 16 MiB is answered in time.",
         section: "Network configuration",
         cases: &[case("IN-16", huge_request)],
@@ -114,7 +111,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "I14",
         levels: &[(V0_1_0..=V1_1_0, Must)],
-        kinds: ATTACHING,
+        kinds: Kind::ALL,
         sentence: "A request nested 200000 deep doesn't crash the plugin.",
         section: "Network configuration",
         cases: &[case("IN-17", deep_request)],
@@ -122,7 +119,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "I15",
         levels: &[(V0_2_0..=V1_1_0, Must)],
-        kinds: ATTACHING,
+        kinds: Kind::ALL,
         sentence: "A key that the plugin doesn't know is ignored, or refused with code 2 and a message with the key and its value.",
         section: "Network configuration; Error",
         cases: &[case("IN-18", unknown_key)],
@@ -130,7 +127,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "I16",
         levels: &[(V0_2_0..=V1_1_0, Must)],
-        kinds: ATTACHING,
+        kinds: Kind::ALL,
         sentence: "What the plugin doesn't understand in `args`, and unknown `cni.dev/` keys, are ignored.",
         section: "Network configuration",
         cases: &[case("IN-19", unknown_args)],
@@ -138,7 +135,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "I17",
         levels: &[(V0_1_0..=V1_1_0, Obs)],
-        kinds: ATTACHING,
+        kinds: Kind::ALL,
         sentence: "How far a reader of JSON forgives is left open; configurations in the field lean on it.",
         section: "Network configuration",
         cases: &[case("IN-20", forgiven)],

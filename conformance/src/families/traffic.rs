@@ -21,7 +21,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "T1",
         levels: &[(V0_3_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface],
+        kinds: Kind::ATTACHING,
         sentence: "Two pods of one network reach each other.",
         section: "Network",
         cases: &[case("pod to pod", pod_to_pod)],

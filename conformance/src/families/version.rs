@@ -63,7 +63,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         id: "V7",
         levels: &[(V0_1_0..=V1_1_0, Must)],
-        kinds: &[Kind::Interface, Kind::Ipam, Kind::Chained],
+        kinds: Kind::ALL,
         sentence: "A version that a plugin says it speaks works for every verb of that version, and is answered in that version.",
         section: "VERSION; Versioning",
         cases: &[case("ADD-01", life_of_an_attachment)],
