@@ -5,3 +5,4 @@ mod bed;
 mod check;
 mod configure;
 mod links;
+mod policy;
