@@ -1,0 +1,6 @@
+//! danm
+mod annotation;
+mod ipam;
+mod names;
+mod network;
+fn main() {}
