@@ -5,6 +5,8 @@
 //! first three. So a document is read into a [`Value`] that keeps order and duplicates, and a struct is then
 //! read from that tree by a deserializer that knows the struct's field names.
 
+mod object;
+
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
@@ -13,6 +15,8 @@ use serde::de::{
     Visitor,
 };
 use serde::{Deserialize, Serialize, forward_to_deserialize_any};
+
+pub use object::Object;
 
 /// A JSON document as it was written: keys in order, duplicates kept.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -53,6 +57,15 @@ pub fn pretty(value: &impl Serialize) -> String {
     String::from_utf8(text).expect("serde_json writes UTF-8")
 }
 
+/// Writes a document on one line.
+#[expect(
+    clippy::expect_used,
+    reason = "structs with string keys, written to memory, can't fail"
+)]
+pub fn compact(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("plain data")
+}
+
 impl Value {
     /// Reads one JSON document. At most 128 levels deep.
     pub fn parse(document: &[u8]) -> Result<Value, ReadError> {
@@ -81,7 +94,7 @@ impl Value {
 }
 
 impl ReadError {
-    fn under(mut self, place: &str) -> ReadError {
+    pub(crate) fn under(mut self, place: &str) -> ReadError {
         if !self.path.is_empty() && !self.path.starts_with('[') {
             self.path.insert(0, '.');
         }

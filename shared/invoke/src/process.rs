@@ -6,18 +6,30 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread::sleep;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, sleep};
 use std::time::Duration;
 
-use cni::Verb;
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::Signal;
-use nix::unistd::getppid;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::{Pid, getppid};
+
+/// What to run.
+pub(crate) struct Run<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) stdin: &'a [u8],
+    /// Variables that are set in, or replaced in, this process's environment.
+    pub(crate) environment: &'a [(&'a str, &'a str)],
+    /// How long it may take. Past it the plugin and what it has started are ended. `None` waits for ever.
+    pub(crate) limit: Option<Duration>,
+}
 
 /// What a plugin answered.
 pub(crate) struct Answer {
-    pub(crate) status: ExitStatus,
+    /// `None`: it had not ended when its time was over.
+    pub(crate) status: Option<ExitStatus>,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
 }
@@ -33,62 +45,106 @@ const TEXT_BUSY_RETRIES: [Duration; 6] = [
     Duration::from_secs(2),
 ];
 
-/// Runs `path` with `CNI_COMMAND` set to `verb` and waits for its end. What it wrote on stderr goes to our own.
-///
-/// The three streams are files in memory and not pipes: whatever the sizes nobody blocks nobody, and a daemon
-/// that a plugin leaves behind with its stdout open can't keep us waiting.
-pub(crate) fn run(path: &Path, verb: Verb, input: &[u8]) -> io::Result<Answer> {
-    let mut stdin = memory_file(c"stdin")?;
-    stdin.write_all(input)?;
-    let (mut stdout, mut stderr) = (memory_file(c"stdout")?, memory_file(c"stderr")?);
-    let mut retries = TEXT_BUSY_RETRIES.iter();
-    let mut child = loop {
-        stdin.rewind()?;
-        match spawn(path, verb, [&stdin, &stdout, &stderr]) {
-            Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy => match retries.next() {
-                Some(pause) => sleep(*pause),
-                None => return Err(e),
-            },
-            other => break other?,
+/// How long the end of a killed process is waited for. It is longer only where the kernel itself hangs.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// Stack of the thread that waits for a child, in bytes.
+const STACK: usize = 64 * 1024;
+
+impl Run<'_> {
+    /// Runs it and waits for its end. What it wrote on stderr goes to our own.
+    ///
+    /// The three streams are files in memory and not pipes: whatever the sizes nobody blocks nobody, and a daemon
+    /// that a plugin leaves behind with its stdout open can't keep us waiting.
+    pub(crate) fn answer(&self) -> io::Result<Answer> {
+        let mut stdin = memory_file(c"stdin")?;
+        stdin.write_all(self.stdin)?;
+        let (mut stdout, mut stderr) = (memory_file(c"stdout")?, memory_file(c"stderr")?);
+        let mut retries = TEXT_BUSY_RETRIES.iter();
+        let mut child = loop {
+            stdin.rewind()?;
+            match self.spawn([&stdin, &stdout, &stderr]) {
+                Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy => match retries.next() {
+                    Some(pause) => sleep(*pause),
+                    None => return Err(e),
+                },
+                other => break other?,
+            }
+        };
+        let status = match self.limit {
+            None => Some(child.wait()?),
+            Some(limit) => wait_or_end(&mut child, limit)?,
+        };
+        let answer = Answer {
+            status,
+            stdout: content(&mut stdout)?,
+            stderr: content(&mut stderr)?,
+        };
+        // Forwarding is a service to whoever reads the log; a closed stderr is no reason to fail.
+        let _ = io::stderr().write_all(&answer.stderr);
+        Ok(answer)
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        unsafe_code,
+        reason = "the one place where plugins are started; pre_exec is unsafe because of what may run \
+                  between fork and exec: two system calls and no allocation"
+    )]
+    fn spawn(&self, streams: [&File; 3]) -> io::Result<Child> {
+        let [stdin, stdout, stderr] = streams;
+        let parent = nix::unistd::getpid();
+        let mut command = Command::new(self.path);
+        command
+            .envs(self.environment.iter().copied())
+            .stdin(Stdio::from(stdin.try_clone()?))
+            .stdout(Stdio::from(stdout.try_clone()?))
+            .stderr(Stdio::from(stderr.try_clone()?));
+        if self.limit.is_some() {
+            // A group of its own, so that it can be ended with everything it has started.
+            command.process_group(0);
         }
-    };
-    let answer = Answer {
-        status: child.wait()?,
-        stdout: content(&mut stdout)?,
-        stderr: content(&mut stderr)?,
-    };
-    // Forwarding is a service to whoever reads the log; a closed stderr is no reason to fail.
-    let _ = io::stderr().write_all(&answer.stderr);
-    Ok(answer)
+        // A runtime that gives up kills this process only. A delegate that lived on would finish its ADD after the
+        // runtime's DEL, and what it took would be lost; so it dies with us.
+        let die_with_parent = move || {
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+            if getppid() != parent {
+                return Err(Errno::ESRCH.into());
+            }
+            Ok(())
+        };
+        // SAFETY: the closure makes two system calls and touches no memory of the parent but a copied number.
+        unsafe { command.pre_exec(die_with_parent) };
+        command.spawn()
+    }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    unsafe_code,
-    reason = "the one place where plugins are started; pre_exec is unsafe because of what may run \
-              between fork and exec: two system calls and no allocation"
-)]
-fn spawn(path: &Path, verb: Verb, streams: [&File; 3]) -> io::Result<Child> {
-    let [stdin, stdout, stderr] = streams;
-    let parent = nix::unistd::getpid();
-    let mut command = Command::new(path);
-    command
-        .env("CNI_COMMAND", verb.as_str())
-        .stdin(Stdio::from(stdin.try_clone()?))
-        .stdout(Stdio::from(stdout.try_clone()?))
-        .stderr(Stdio::from(stderr.try_clone()?));
-    // A runtime that gives up kills this process only. A delegate that lived on would finish its ADD after the
-    // runtime's DEL, and what it took would be lost; so it dies with us.
-    let die_with_parent = move || {
-        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-        if getppid() != parent {
-            return Err(Errno::ESRCH.into());
-        }
-        Ok(())
+/// Waits for the end of a child that leads its process group. `None`: the limit has passed, and the group was ended.
+fn wait_or_end(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
+    let ended = end_of(pid)?;
+    if ended.recv_timeout(limit).is_ok() {
+        return child.wait().map(Some);
+    }
+    // Nobody has collected the child yet, so the number is still its own.
+    killpg(pid, Signal::SIGKILL)?;
+    if ended.recv_timeout(END_LIMIT).is_ok() {
+        child.wait()?;
+    }
+    Ok(None)
+}
+
+/// An event that comes when the process has ended. It stays to be collected.
+fn end_of(pid: Pid) -> io::Result<Receiver<()>> {
+    let (sender, receiver) = mpsc::channel();
+    let wait = move || {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        while waitid(Id::Pid(pid), flags) == Err(Errno::EINTR) {}
+        // Nobody listens any more when the process outlived even its killing.
+        let _ = sender.send(());
     };
-    // SAFETY: the closure makes two system calls and touches no memory of the parent but a copied number.
-    unsafe { command.pre_exec(die_with_parent) };
-    command.spawn()
+    thread::Builder::new().stack_size(STACK).spawn(wait)?;
+    Ok(receiver)
 }
 
 fn memory_file(name: &CStr) -> io::Result<File> {

@@ -1,51 +1,13 @@
 //! Delegates of every kind of behaviour, as scripts that run.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::fs::{self, File, OpenOptions};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use cni::{Code, Error};
 use invoke::Delegate;
 
-/// A folder with plugins in it, removed at the end.
-struct Bin(PathBuf);
-
-impl Bin {
-    fn new(name: &str) -> Bin {
-        let dir = std::env::temp_dir().join(format!("invoke-{name}-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        Bin(dir)
-    }
-
-    /// Adds a plugin that is this shell script. `$d` is the folder.
-    fn script(self, kind: &str, body: &str) -> Bin {
-        let path = self.0.join(kind);
-        fs::write(&path, format!("#!/bin/sh\nd={}\n{body}\n", self.path())).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
-        self
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-
-    fn find(&self, kind: &str) -> Delegate {
-        Delegate::find(kind, self.path()).unwrap()
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.0.join(name)).unwrap_or_default()
-    }
-}
-
-impl Drop for Bin {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+use crate::bin::Bin;
 
 const OK: &str = r#"echo '{"ips":[{"address":"10.0.0.2/24"}]}'"#;
 
