@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cni::json::Value;
+use k8s::DanmScope;
 use serde::Deserialize;
 
 use crate::ipam::Addresses;
@@ -10,43 +11,10 @@ use crate::ipam::Addresses;
 /// The ends of the annotation's key, one for each API group. A key that contains one of them counts.
 const KEYS: [&str; 2] = ["danm.k8s.io/interfaces", "danm.io/interfaces"];
 
-/// The three kinds of network object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scope {
-    DanmNet,
-    TenantNetwork,
-    ClusterNetwork,
-}
-
-impl Scope {
-    /// In the order in which the default network is looked for.
-    pub(crate) const ALL: [Scope; 3] =
-        [Scope::DanmNet, Scope::TenantNetwork, Scope::ClusterNetwork];
-
-    /// The kind as it stands in objects, in `apiType` of a DanmEp for example.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Scope::DanmNet => "DanmNet",
-            Scope::TenantNetwork => "TenantNetwork",
-            Scope::ClusterNetwork => "ClusterNetwork",
-        }
-    }
-
-    /// Reads `apiType`; empty is a DanmNet, as all readers take it.
-    pub(crate) fn parse(api_type: &str) -> Option<Scope> {
-        match api_type {
-            "" => Some(Scope::DanmNet),
-            _ => Scope::ALL
-                .into_iter()
-                .find(|scope| scope.as_str() == api_type),
-        }
-    }
-}
-
 /// One interface that a pod asks for. Its place in the list is its number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request {
-    pub(crate) scope: Scope,
+    pub(crate) scope: DanmScope,
     /// Name of the network object.
     pub(crate) network: String,
     pub(crate) addresses: Addresses,
@@ -148,9 +116,9 @@ impl Entry {
     /// The request, or how many networks the element names when that is not one.
     fn request(self) -> Result<Request, usize> {
         let named = [
-            (Scope::DanmNet, self.network),
-            (Scope::TenantNetwork, self.tenant_network),
-            (Scope::ClusterNetwork, self.cluster_network),
+            (DanmScope::DanmNet, self.network),
+            (DanmScope::TenantNetwork, self.tenant_network),
+            (DanmScope::ClusterNetwork, self.cluster_network),
         ];
         let mut named: Vec<_> = named
             .into_iter()
@@ -243,7 +211,7 @@ mod tests {
             .iter()
             .map(|r| (r.scope, r.network.as_str()))
             .collect();
-        let cluster = Scope::ClusterNetwork;
+        let cluster = DanmScope::ClusterNetwork;
         assert_eq!(networks, [(cluster, "default"), (cluster, "oampub")]);
         assert!(
             requests
@@ -262,7 +230,7 @@ mod tests {
         };
         assert_eq!(
             (request.scope, request.network.as_str()),
-            (Scope::DanmNet, "a")
+            (DanmScope::DanmNet, "a")
         );
         assert_eq!(request.addresses.ip, "none");
         assert_eq!(request.addresses.ip6, "dynamic");

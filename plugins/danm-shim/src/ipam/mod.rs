@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use crate::network::{Options, Pool};
+use k8s::{DanmOptions, DanmPool};
 use bitmap::Bitmap;
 use subnet::{Subnet, default_pool};
 
@@ -27,13 +27,13 @@ pub(crate) struct Addresses {
     pub(crate) ip6: String,
 }
 
-/// Members of `spec.Options` that change, with their new values; `None` stays as it is.
+/// Members of `spec.DanmOptions` that change, with their new values; `None` stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
     pub(crate) alloc: Option<String>,
-    pub(crate) pool: Option<Pool>,
+    pub(crate) pool: Option<DanmPool>,
     pub(crate) alloc6: Option<String>,
-    pub(crate) pool6: Option<Pool>,
+    pub(crate) pool6: Option<DanmPool>,
 }
 
 impl Changes {
@@ -52,7 +52,7 @@ pub(crate) const NONE: &str = "none";
 ///
 /// The text says why not, in the original's words.
 pub(crate) fn reserve(
-    options: &mut Options,
+    options: &mut DanmOptions,
     wanted: &Addresses,
 ) -> Result<(Addresses, Changes), String> {
     let mut changes = Changes::default();
@@ -71,7 +71,7 @@ pub(crate) fn reserve(
 }
 
 /// Gives addresses back: each only if it lies in the subnet of the bitmap and is taken there.
-pub(crate) fn release(options: &mut Options, addresses: &Addresses) -> Changes {
+pub(crate) fn release(options: &mut DanmOptions, addresses: &Addresses) -> Changes {
     let mut changes = Changes::default();
     let give_back = |family: Result<Option<Family>, String>, address: &str| {
         let mut family = family.ok()??;
@@ -92,7 +92,7 @@ pub(crate) fn release(options: &mut Options, addresses: &Addresses) -> Changes {
 }
 
 /// Whether the network's bitmap says that the addresses are taken. Addresses without a bit are not looked at.
-pub(crate) fn is_reserved(options: &mut Options, addresses: &Addresses) -> bool {
+pub(crate) fn is_reserved(options: &mut DanmOptions, addresses: &Addresses) -> bool {
     let is_free = |family: Result<Option<Family>, String>, address: &str| {
         let family = family.ok().flatten();
         let place = family.and_then(|family| {
@@ -105,7 +105,7 @@ pub(crate) fn is_reserved(options: &mut Options, addresses: &Addresses) -> bool 
 }
 
 /// Whether `address` lies where the network's own addresses are, so that it is DANM's to give back.
-pub(crate) fn is_own(options: &Options, address: &str) -> bool {
+pub(crate) fn is_own(options: &DanmOptions, address: &str) -> bool {
     let net = [&options.cidr, &options.net6];
     let mut nets = net.into_iter().filter_map(|net| parse_net(net).ok());
     host(address).is_some_and(|ip| nets.any(|net| net.contains(ip)))
@@ -136,7 +136,7 @@ struct Family {
     /// What the bitmap covers.
     subnet: Subnet,
     /// The pool as it is in the object or, if it is not there, as it is to be.
-    pool: Pool,
+    pool: DanmPool,
     bitmap: Bitmap,
     /// The bitmap says something new.
     is_changed: bool,
@@ -148,7 +148,7 @@ impl Family {
     /// IPv4; `None` where the network has none.
     ///
     /// The bitmap moves out of `options`: it is the one big thing there.
-    fn v4(options: &mut Options) -> Result<Option<Family>, String> {
+    fn v4(options: &mut DanmOptions) -> Result<Option<Family>, String> {
         if options.cidr.is_empty() {
             return Ok(None);
         }
@@ -159,7 +159,7 @@ impl Family {
     }
 
     /// IPv6. The part of the network that has a bitmap is chosen here, if the webhook has not.
-    fn v6(options: &mut Options) -> Result<Option<Family>, String> {
+    fn v6(options: &mut DanmOptions) -> Result<Option<Family>, String> {
         if options.net6.is_empty() {
             return Ok(None);
         }
@@ -176,9 +176,9 @@ impl Family {
         let covered = covered.ok_or_else(|| format!("Invalid CIDR: {}", options.cidr))?;
         if given.is_empty() {
             let cidr = covered.to_string();
-            pool = Some(Pool {
+            pool = Some(DanmPool {
                 cidr,
-                ..Pool::default()
+                ..DanmPool::default()
             });
         }
         let alloc = std::mem::take(&mut options.alloc6);
@@ -189,7 +189,7 @@ impl Family {
         net: IpNetwork,
         covered: IpNetwork,
         alloc: String,
-        pool: Option<Pool>,
+        pool: Option<DanmPool>,
         routes: &BTreeMap<String, String>,
     ) -> Result<Family, String> {
         let subnet = Subnet::of(covered);
@@ -298,7 +298,7 @@ impl Family {
     }
 
     /// The bitmap and the pool, as far as they say something new.
-    fn changes(self) -> (Option<String>, Option<Pool>) {
+    fn changes(self) -> (Option<String>, Option<DanmPool>) {
         let alloc = self.is_changed.then(|| self.bitmap.into_text());
         (alloc, self.is_new.then_some(self.pool))
     }

@@ -11,46 +11,46 @@ const NET6: &str = "2a00:8a00:a000:1193::/64";
 const EMPTY_26: &str = "gAAAAAAAAAE=";
 const FULL_30: &str = "8A==";
 
-fn l2() -> Options {
-    Options::default()
+fn l2() -> DanmOptions {
+    DanmOptions::default()
 }
 
-fn v4() -> Options {
-    Options {
+fn v4() -> DanmOptions {
+    DanmOptions {
         cidr: CIDR.into(),
         alloc: EMPTY_26.into(),
-        allocation_pool: Some(Pool {
+        allocation_pool: Some(DanmPool {
             start: "192.168.1.65".into(),
             end: "192.168.1.126".into(),
-            ..Pool::default()
+            ..DanmPool::default()
         }),
-        ..Options::default()
+        ..DanmOptions::default()
     }
 }
 
-fn dual() -> Options {
-    Options {
+fn dual() -> DanmOptions {
+    DanmOptions {
         net6: NET6.into(),
         ..v4()
     }
 }
 
-fn full() -> Options {
-    Options {
+fn full() -> DanmOptions {
+    DanmOptions {
         cidr: "192.168.1.0/30".into(),
         alloc: FULL_30.into(),
-        ..Options::default()
+        ..DanmOptions::default()
     }
 }
 
-fn pool(start: &str, end: &str, last_ip: &str) -> Options {
-    let pool = Pool {
+fn pool(start: &str, end: &str, last_ip: &str) -> DanmOptions {
+    let pool = DanmPool {
         start: start.into(),
         end: end.into(),
         last_ip: last_ip.into(),
-        ..Pool::default()
+        ..DanmPool::default()
     };
-    Options {
+    DanmOptions {
         allocation_pool: Some(pool),
         ..v4()
     }
@@ -64,13 +64,13 @@ fn wanted(ip: &str, ip6: &str) -> Addresses {
 }
 
 /// Reserves and writes the changes into the network, as a server would.
-fn reserve_in(options: &mut Options, ip: &str, ip6: &str) -> Result<(String, String), String> {
+fn reserve_in(options: &mut DanmOptions, ip: &str, ip6: &str) -> Result<(String, String), String> {
     let (got, changes) = reserve(&mut options.clone(), &wanted(ip, ip6))?;
     apply(options, changes);
     Ok((got.ip, got.ip6))
 }
 
-fn apply(options: &mut Options, changes: Changes) {
+fn apply(options: &mut DanmOptions, changes: Changes) {
     options.alloc = changes.alloc.unwrap_or(std::mem::take(&mut options.alloc));
     options.alloc6 = changes
         .alloc6
@@ -158,7 +158,7 @@ fn reservations_of_the_original() {
             "{case}: one write, or none"
         );
     }
-    let mut small = Options {
+    let mut small = DanmOptions {
         net6: "2a00:8a00:a000:1193::/120".into(),
         ..l2()
     };
@@ -282,7 +282,7 @@ fn both_families_in_one_write() {
 
 #[test]
 fn releases_of_the_original() {
-    let writes = |options: Options, ip: &str, ip6: &str| {
+    let writes = |options: DanmOptions, ip: &str, ip6: &str| {
         !release(&mut options.clone(), &wanted(ip, ip6)).is_empty()
     };
     assert!(writes(full(), "192.168.1.2/30", ""), "successfulFree");
@@ -301,15 +301,15 @@ fn releases_of_the_original() {
 
 #[test]
 fn the_example_network() {
-    let mut options = Options {
+    let mut options = DanmOptions {
         cidr: "10.2.157.0/27".into(),
         alloc: "gBCAAQ==".into(),
-        allocation_pool: Some(Pool {
+        allocation_pool: Some(DanmPool {
             start: "10.2.157.1".into(),
             end: "10.2.157.30".into(),
-            ..Pool::default()
+            ..DanmPool::default()
         }),
-        ..Options::default()
+        ..DanmOptions::default()
     };
     let mut series = Vec::new();
     for last in (1..=10).chain(12..=15).chain(17..=30) {
@@ -328,12 +328,12 @@ fn the_example_network() {
 /// Where no webhook has made it, the bitmap is made with the first address.
 #[test]
 fn a_network_without_a_bitmap() {
-    let mut options = Options {
+    let mut options = DanmOptions {
         cidr: "10.2.157.0/27".into(),
         net6: "fd00::/120".into(),
         routes: [("10.0.0.0/8".into(), "10.2.157.1".into())].into(),
         routes6: [("fd01::/16".into(), "fd00::1".into())].into(),
-        ..Options::default()
+        ..DanmOptions::default()
     };
     let got = reserve_in(&mut options, "dynamic", "dynamic").unwrap();
     assert_eq!(
@@ -354,21 +354,21 @@ fn a_network_without_a_bitmap() {
 #[test]
 fn networks_that_can_not_be_right() {
     let error =
-        |options: Options| reserve(&mut options.clone(), &wanted("dynamic", "")).unwrap_err();
-    let broken = |alloc: &str| Options {
+        |options: DanmOptions| reserve(&mut options.clone(), &wanted("dynamic", "")).unwrap_err();
+    let broken = |alloc: &str| DanmOptions {
         alloc: alloc.into(),
         ..v4()
     };
     assert!(error(broken("???")).contains("not valid base64"));
     assert!(error(broken("gQ==")).contains("too short"));
     assert_eq!(
-        error(Options {
+        error(DanmOptions {
             cidr: "192.168.1.64".into(),
             ..v4()
         }),
         "Invalid CIDR: 192.168.1.64"
     );
-    let wide = Options {
+    let wide = DanmOptions {
         cidr: "10.0.0.0/8".into(),
         alloc: String::new(),
         ..v4()
@@ -377,9 +377,9 @@ fn networks_that_can_not_be_right() {
     assert!(error(pool("10.9.9.9", "192.168.1.80", "")).contains("10.9.9.9"));
     assert!(error(pool("192.168.1.80", "192.168.1.70", "")).contains("all addresses are reserved"));
     for prefix in [31, 32] {
-        let tiny = Options {
+        let tiny = DanmOptions {
             cidr: format!("10.0.0.0/{prefix}"),
-            ..Options::default()
+            ..DanmOptions::default()
         };
         assert_eq!(
             error(tiny),
@@ -400,11 +400,11 @@ proptest! {
         let size = 1_u64 << (32 - prefix);
         let address = |bit: u64| format!("10.7.0.{bit}");
         let (low, high) = (low % size, high % size);
-        let pool = Pool { start: address(low), end: address(high), ..Pool::default() };
-        let mut options = Options {
+        let pool = DanmPool { start: address(low), end: address(high), ..DanmPool::default() };
+        let mut options = DanmOptions {
             cidr: format!("10.7.0.0/{prefix}"),
             allocation_pool: Some(pool),
-            ..Options::default()
+            ..DanmOptions::default()
         };
         let mut taken = BTreeSet::from([0, size - 1]);
         for (step, bit) in steps {
