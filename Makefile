@@ -1,6 +1,8 @@
 # The commands of this workspace. `make help` lists them.
 
 PLUGINS := $(notdir $(patsubst %/,%,$(wildcard plugins/*/)))
+# Runs in a DaemonSet and puts the plugins on nodes; no plugin itself.
+INSTALLER := multus-installer
 HOST    := $(shell uname -m)-unknown-linux
 # Static either way; musl starts faster. Where its target can't be had, the C library is linked in. Asked when it is
 # needed and not before: the set-up may have added the target in this very run.
@@ -29,11 +31,11 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 .PHONY: build
-build: setup-build ## the plugins, static, in target/*/release
-	$(say) "building $(PLUGINS) for $(TARGET)"
+build: setup-build ## the plugins and the installer, static, in target/*/release
+	$(say) "building $(PLUGINS) $(INSTALLER) for $(TARGET)"
 	@# One run for each: built together they would share the features that any one of them asks for.
-	@for plugin in $(PLUGINS); do $(STATIC) cargo build --quiet --locked --release --target $(TARGET) -p $$plugin || exit; done
-	@cd $(RELEASE) && ls -l $(PLUGINS) | awk '{ printf "%-12s %7.2f MB\n", $$9, $$5 / 1e6 }'
+	@for plugin in $(PLUGINS) $(INSTALLER); do $(STATIC) cargo build --quiet --locked --release --target $(TARGET) -p $$plugin || exit; done
+	@cd $(RELEASE) && ls -l $(PLUGINS) $(INSTALLER) | awk '{ printf "%-16s %7.2f MB\n", $$9, $$5 / 1e6 }'
 
 .PHONY: harness
 harness: setup-build ## the conformance suite

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::spec::{Level, Version};
@@ -9,6 +10,7 @@ pub const HELP: &str = "\
 Runs CNI plugins as black boxes against the CNI specification.
 
     cni-conformance --bin-dir DIR [option]... [plugin]...
+    cni-conformance api-server --kubeconfig FILE [--objects FILE...] [--listen ADDRESS:PORT]
 
 Without a plugin, every file in DIR that a profile is known for is asked; without a version, all that it says it speaks.
 Everything happens in network and mount namespaces of the program's own. Of this machine nothing is touched, but
@@ -26,6 +28,13 @@ Everything happens in network and mount namespaces of the program's own. Of this
     --verbose            print passes, skips and notes too
     --help               print this and end
 
+api-server is a Kubernetes API server in memory, for plugins that ask one. It holds the objects of the manifests, writes a
+kubeconfig that leads to it, says on stdout that it is ready, and ends at SIGTERM, or when the pipe on its stdin is closed.
+
+    --kubeconfig FILE    the file to write
+    --objects FILE...    manifests, YAML or JSON
+    --listen ADDR:PORT   where to listen; without it, at a free port of 127.0.0.1
+
 Exit status: 0 all MUST and SHOULD are kept, 1 something failed or nothing was asked, 2 the program could not do its work.
 ";
 
@@ -40,6 +49,19 @@ pub enum Command {
     Explain(String),
     /// Ask plugins.
     Run(Options),
+    /// `api-server`
+    ApiServer(ApiServer),
+}
+
+/// What the API server is told.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ApiServer {
+    /// `--kubeconfig`
+    pub kubeconfig: PathBuf,
+    /// `--objects`
+    pub objects: Vec<PathBuf>,
+    /// `--listen`
+    pub listen: SocketAddr,
 }
 
 /// How to ask.
@@ -67,7 +89,13 @@ pub struct Options {
 
 /// Reads the arguments that follow the program's name. Options may be written `--name value` or `--name=value`.
 pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, String> {
-    let mut arguments = arguments.into_iter();
+    let mut arguments = arguments.into_iter().peekable();
+    if arguments
+        .next_if(|argument| argument == "api-server")
+        .is_some()
+    {
+        return parse_api_server(arguments);
+    }
     let mut options = Options::default();
     let mut bin_dir = None;
     while let Some(argument) = arguments.next() {
@@ -104,6 +132,42 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Str
     options.bin_dir =
         bin_dir.ok_or("--bin-dir is missing: the folder with the plugins; see --help")?;
     Ok(Command::Run(options))
+}
+
+fn parse_api_server(arguments: impl Iterator<Item = String>) -> Result<Command, String> {
+    let mut arguments = arguments.peekable();
+    let mut kubeconfig = None;
+    let mut objects = Vec::new();
+    let mut listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--help" | "-h" => return Ok(Command::Help),
+            "--kubeconfig" => kubeconfig = Some(value()?.into()),
+            "--objects" => {
+                objects.push(value()?.into());
+                let more = |next: &String| !next.starts_with('-');
+                objects.extend(std::iter::from_fn(|| arguments.next_if(more)).map(PathBuf::from));
+            }
+            "--listen" => {
+                let address = value()?;
+                listen = address
+                    .parse()
+                    .map_err(|_| format!("--listen takes ADDRESS:PORT, not \"{address}\""))?;
+            }
+            _ => {
+                return Err(format!(
+                    "{argument} is not an option of api-server; --help lists them"
+                ));
+            }
+        }
+    }
+    Ok(Command::ApiServer(ApiServer {
+        kubeconfig: kubeconfig
+            .ok_or("--kubeconfig is missing: the file that tells clients the way here")?,
+        objects,
+        listen,
+    }))
 }
 
 fn version(text: &str) -> Result<Version, String> {
@@ -155,6 +219,18 @@ mod tests {
     }
 
     #[test]
+    fn an_api_server() {
+        let line =
+            "api-server --objects a.yaml b.yaml --kubeconfig k --objects c --listen [::1]:6443";
+        let expected = ApiServer {
+            kubeconfig: "k".into(),
+            objects: ["a.yaml", "b.yaml", "c"].map(PathBuf::from).into(),
+            listen: "[::1]:6443".parse().unwrap(),
+        };
+        assert_eq!(parsed(line), Ok(Command::ApiServer(expected)));
+    }
+
+    #[test]
     fn slips_are_named() {
         for (line, word) in [
             ("", "--bin-dir"),
@@ -162,6 +238,9 @@ mod tests {
             ("--bindir /b", "--bindir is not an option"),
             ("--bin-dir /b --cni-version 2.0.0", "\"2.0.0\""),
             ("--bin-dir /b --only MAY", "\"MAY\""),
+            ("api-server", "--kubeconfig"),
+            ("api-server --kubeconfig k --listen here", "\"here\""),
+            ("api-server --bin-dir /b", "--bin-dir is not an option"),
         ] {
             assert!(parsed(line).unwrap_err().contains(word), "{line}");
         }

@@ -2,14 +2,17 @@
 //! but its profile.
 
 pub mod answer;
+pub mod api_server;
 pub mod attachment;
 pub mod cable;
 pub mod call;
 pub mod cli;
+pub mod cluster;
 pub mod document;
 pub mod families;
 pub mod known;
 pub mod leases;
+pub mod multus;
 pub mod mutate;
 pub mod pod;
 pub mod process;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use cni_conformance::cli::{self, Command};
-use cni_conformance::{report, run, spy};
+use cni_conformance::{api_server, report, run, spy};
 
 fn main() -> ExitCode {
     if let Some(exit) = spy::play() {
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Command::List => Ok(report::list()),
         Command::Explain(id) => report::explain(&id),
         Command::Run(options) => run::run(&options),
+        Command::ApiServer(options) => api_server::run(&options),
     });
     match done {
         Ok(true) => ExitCode::SUCCESS,

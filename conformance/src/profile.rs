@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::spec::Kind;
+use crate::spec::{Kind, Version};
 use crate::stage::UPLINK;
 
 const BUILT_IN: &[&str] = &[
@@ -14,6 +14,7 @@ const BUILT_IN: &[&str] = &[
     include_str!("../profiles/ipvlan-chained.json"),
     include_str!("../profiles/ipvlan-ipam.json"),
     include_str!("../profiles/macvlan.json"),
+    include_str!("../profiles/multus.json"),
     include_str!("../profiles/portmap-iptables.json"),
     include_str!("../profiles/portmap-nftables.json"),
 ];
@@ -32,7 +33,7 @@ pub struct Profile {
     pub kind: Kind,
     /// A network configuration without `name` and `cniVersion`, which attaches a pod with one IPv4 address. Placeholders:
     /// `{{master}}` is a link of the host namespace, `{{store}}` a folder for the leases of this network,
-    /// `{{name}}` the name of the network.
+    /// `{{name}}` the name of the network, `{{version}}` the version of the specification that is asked for.
     pub config: Value,
     /// Further configurations by name: `l2` (no addresses), `dual-stack` (one address of each family), `small-pool` (two
     /// addresses to hand out, no more). What needs one that is not here is skipped.
@@ -85,7 +86,13 @@ impl Profile {
     }
 
     /// The configuration with its placeholders filled in, or the variant of that name.
-    pub fn config(&self, variant: Option<&str>, name: &str, store: &Path) -> Option<Value> {
+    pub fn config(
+        &self,
+        variant: Option<&str>,
+        name: &str,
+        store: &Path,
+        version: Version,
+    ) -> Option<Value> {
         let store = store.to_string_lossy();
         let config = variant.map_or(Some(&self.config), |variant| self.variants.get(variant))?;
         Some(fill(
@@ -94,6 +101,7 @@ impl Profile {
                 ("{{master}}", UPLINK),
                 ("{{store}}", &store),
                 ("{{name}}", name),
+                ("{{version}}", version.as_str()),
             ],
         ))
     }
@@ -163,16 +171,16 @@ mod tests {
     #[test]
     fn placeholders_are_filled_wherever_they_stand() {
         let profile = Profile::parse(
-            r#"{"type": "x", "kind": "meta", "config": {"a": ["{{name}}-{{master}}", 1], "b": {"c": "{{store}}/x"}}}"#,
+            r#"{"type": "x", "kind": "meta", "config": {"a": ["{{name}}-{{master}}-{{version}}", 1], "b": {"c": "{{store}}/x"}}}"#,
             "test",
         );
         let config = profile
             .unwrap()
-            .config(None, "net", Path::new("/s"))
+            .config(None, "net", Path::new("/s"), crate::spec::V0_3_1)
             .unwrap();
         assert_eq!(
             config,
-            serde_json::json!({"a": ["net-uplink", 1], "b": {"c": "/s/x"}})
+            serde_json::json!({"a": ["net-uplink-0.3.1", 1], "b": {"c": "/s/x"}})
         );
     }
 }

@@ -265,7 +265,7 @@ fn ask_all<'run>(
                 .iter()
                 .any(|prefix| requirement.id.starts_with(prefix));
         let asked = wanted && options.only.is_none_or(|only| only == level);
-        if !asked || !requirement.kinds.contains(&plugin.profile.kind) {
+        if !asked || !families::concerns(requirement, &plugin.profile) {
             continue;
         }
         outcomes.extend(

@@ -17,10 +17,13 @@ use crate::requirement::{Stop, fail};
 use crate::spec::Verb;
 use crate::trial::Trial;
 
+/// The notes that the spies of one folder share.
+const JOURNAL: &str = "journal";
+
 /// What a spy says to one verb.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Lines {
-    /// Printed as it is.
+    /// Printed with `{{ifname}}`, `{{netns}}` and `{{containerid}}` filled in from the call.
     pub stdout: String,
     /// Printed as it is.
     pub stderr: String,
@@ -53,6 +56,9 @@ impl Lines {
 /// How a spy was called.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Witness {
+    /// The name of the spy's file: the `type` it was called as.
+    #[serde(default)]
+    pub name: String,
     /// The whole environment.
     pub env: BTreeMap<String, String>,
     /// The bytes of stdin, as text.
@@ -126,14 +132,7 @@ impl Spy {
 
     /// How it was called so far, in order.
     pub fn witnessed(&self) -> Result<Vec<Witness>, Stop> {
-        let text = match fs::read_to_string(beside(&self.file, "calls")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other?,
-        };
-        text.lines()
-            .map(serde_json::from_str)
-            .collect::<Result<_, _>>()
-            .map_err(|e| fail(format!("spy's notes: {e}")))
+        read_notes(&beside(&self.file, "calls"))
     }
 
     /// The calls with this verb.
@@ -151,6 +150,27 @@ impl Spy {
             listener: UnixListener::bind(beside(&self.file, "gate"))?,
         })
     }
+}
+
+/// How the spies of a folder were called so far, in order over all of them.
+pub fn journal(folder: &Path) -> Result<Vec<Witness>, Stop> {
+    read_notes(&folder.join(JOURNAL))
+}
+
+/// Forgets what the spies of a folder have seen together; each of them still knows its own.
+pub fn forget_journal(folder: &Path) -> Result<(), Stop> {
+    Ok(fs::write(folder.join(JOURNAL), "")?)
+}
+
+fn read_notes(file: &Path) -> Result<Vec<Witness>, Stop> {
+    let text = match fs::read_to_string(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    text.lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()
+        .map_err(|e| fail(format!("spy's notes: {e}")))
 }
 
 /// Where a spy waits.
@@ -192,17 +212,18 @@ fn perform(me: &Path, script: &BTreeMap<String, Lines>) -> io::Result<u8> {
     let env = std::env::vars_os()
         .map(|(k, v)| (k.to_string_lossy().into(), v.to_string_lossy().into()))
         .collect();
+    let name = me.file_name().unwrap_or_default();
     let witness = Witness {
+        name: name.to_string_lossy().into_owned(),
         env,
         stdin: String::from_utf8_lossy(&stdin).into_owned(),
     };
     let line = serde_json::to_string(&witness)? + "\n";
     // One write in append mode: calls at the same time stay whole lines.
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(beside(me, "calls"))?
-        .write_all(line.as_bytes())?;
+    for notes in [beside(me, "calls"), me.with_file_name(JOURNAL)] {
+        let mut notes = OpenOptions::new().create(true).append(true).open(notes)?;
+        notes.write_all(line.as_bytes())?;
+    }
 
     let lines = script
         .get(witness.var("CNI_COMMAND"))
@@ -213,7 +234,16 @@ fn perform(me: &Path, script: &BTreeMap<String, Lines>) -> io::Result<u8> {
         UnixStream::connect(beside(me, "gate"))?.read_to_end(&mut Vec::new())?;
     }
     io::stderr().write_all(lines.stderr.as_bytes())?;
-    io::stdout().write_all(lines.stdout.as_bytes())?;
+    let stdout = [
+        ("{{ifname}}", "CNI_IFNAME"),
+        ("{{netns}}", "CNI_NETNS"),
+        ("{{containerid}}", "CNI_CONTAINERID"),
+    ]
+    .iter()
+    .fold(lines.stdout, |text, (word, variable)| {
+        text.replace(word, witness.var(variable))
+    });
+    io::stdout().write_all(stdout.as_bytes())?;
     Ok(lines.exit)
 }
 

@@ -2,8 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 const REAL: &str = "/usr/lib/cni";
 
@@ -151,4 +152,36 @@ fn the_machine_is_left_alone() {
     ]);
     assert_eq!(status, Some(0), "{stdout}");
     assert_eq!(look(), before);
+}
+
+#[test]
+fn an_api_server_says_when_it_is_ready_and_ends_with_its_stdin() {
+    let folder = scratch("api-server");
+    let (manifest, kubeconfig) = (folder.join("pod.yaml"), folder.join("kubeconfig"));
+    fs::write(
+        &manifest,
+        "{apiVersion: v1, kind: Pod, metadata: {name: samplepod}}",
+    )
+    .unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cni-conformance"))
+        .args(["api-server", "--objects"])
+        .arg(&manifest)
+        .arg("--kubeconfig")
+        .arg(&kubeconfig)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert!(line.starts_with("ready: https://127.0.0.1:"), "{line}");
+    assert!(
+        fs::read_to_string(&kubeconfig)
+            .unwrap()
+            .contains("current-context")
+    );
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
 }

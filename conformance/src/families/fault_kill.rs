@@ -10,6 +10,7 @@ use super::add::{addresses, held};
 use super::fault::newest_only;
 use crate::answer::Exchange;
 use crate::attachment::Attachment;
+use crate::call::Call;
 use crate::ensure;
 use crate::pod::NetState;
 use crate::process;
@@ -37,7 +38,7 @@ fn killed_at_every_step(trial: &Trial<'_>) -> Verdict {
     let strace = find_strace()?;
     let mut attachment = trial.attachment()?;
     let before = attachment.pod.state()?;
-    let steps = count_steps(trial, &attachment, &strace)?;
+    let steps = count_steps(trial, &attachment.call(Verb::Add), &strace)?;
     attachment.del()?;
     let mut kills = 0;
     for (call, count) in &steps {
@@ -45,7 +46,7 @@ fn killed_at_every_step(trial: &Trial<'_>) -> Verdict {
             let inject = format!("inject={call}:signal=SIGKILL:when={nth}");
             run_under_strace(
                 trial,
-                &attachment,
+                &attachment.call(Verb::Add),
                 &strace,
                 &["-e", &inject, "-o", "/dev/null"],
             )?;
@@ -76,7 +77,7 @@ fn recovers(attachment: &mut Attachment<'_>, before: &NetState) -> Verdict {
     attachment.del().map(drop)
 }
 
-fn with_place(stop: Stop, call: &str, nth: usize) -> Stop {
+pub(super) fn with_place(stop: Stop, call: &str, nth: usize) -> Stop {
     match stop {
         Stop::Fail(mut failure) => {
             failure.what = format!("killed at {call} number {nth}: {}", failure.what);
@@ -86,7 +87,7 @@ fn with_place(stop: Stop, call: &str, nth: usize) -> Stop {
     }
 }
 
-fn find_strace() -> Result<PathBuf, Stop> {
+pub(super) fn find_strace() -> Result<PathBuf, Stop> {
     let strace = ["/usr/bin/strace", "/bin/strace", "/usr/local/bin/strace"].map(PathBuf::from);
     let Some(strace) = strace.into_iter().find(|file| file.exists()) else {
         return Err(skip(
@@ -102,10 +103,10 @@ fn find_strace() -> Result<PathBuf, Stop> {
     }
 }
 
-/// How often any one process or thread of an ADD makes each of the calls. strace counts for each of them, too.
-fn count_steps(
+/// How often any one process or thread of a call makes each of the system calls. strace counts for each of them, too.
+pub(super) fn count_steps(
     trial: &Trial<'_>,
-    attachment: &Attachment<'_>,
+    call: &Call,
     strace: &Path,
 ) -> Result<BTreeMap<String, usize>, Stop> {
     let log = trial
@@ -114,7 +115,7 @@ fn count_steps(
         .join(format!("log{}", trial.serial()));
     let trace = format!("trace={STEPS}");
     let log_text = log.to_string_lossy();
-    run_under_strace(trial, attachment, strace, &["-e", &trace, "-o", &log_text])?;
+    run_under_strace(trial, call, strace, &["-e", &trace, "-o", &log_text])?;
     let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
     for line in fs::read_to_string(&log)?.lines() {
         // `1234  openat(...`; a call that was interrupted by another thread's comes back as `<... openat resumed>`.
@@ -130,19 +131,19 @@ fn count_steps(
         *most = count.max(*most);
     }
     if steps.is_empty() {
-        return Err(fail("strace saw no steps of the ADD"));
+        return Err(fail("strace saw no steps of the call"));
     }
     Ok(steps)
 }
 
-/// ADD under strace.
-fn run_under_strace(
+/// A call under strace.
+pub(super) fn run_under_strace(
     trial: &Trial<'_>,
-    attachment: &Attachment<'_>,
+    call: &Call,
     strace: &Path,
     options: &[&str],
 ) -> Verdict {
-    let mut invocation = attachment.call(Verb::Add).invocation(strace);
+    let mut invocation = call.invocation(strace);
     let plugin = trial.plugin.file.as_os_str();
     invocation.arguments = [&["-f", "-qq"], options]
         .concat()

@@ -1,5 +1,6 @@
 //! The requirements, one file for each family of the catalogue.
 
+use crate::profile::Profile;
 use crate::requirement::Requirement;
 
 pub mod add;
@@ -13,6 +14,13 @@ pub mod environment;
 pub mod fault;
 pub mod fault_kill;
 pub mod gc_status;
+pub mod multus_api;
+pub mod multus_config;
+pub mod multus_del;
+pub mod multus_delegation;
+pub mod multus_failure;
+pub mod multus_kill;
+pub mod multus_verbs;
 pub mod names;
 pub mod output;
 pub mod stdin;
@@ -37,7 +45,25 @@ pub const ALL: &[&[Requirement]] = &[
     traffic::REQUIREMENTS,
     fault::REQUIREMENTS,
     fault_kill::REQUIREMENTS,
+    multus_config::REQUIREMENTS,
+    multus_delegation::REQUIREMENTS,
+    multus_failure::REQUIREMENTS,
+    multus_api::REQUIREMENTS,
+    multus_del::REQUIREMENTS,
+    multus_verbs::REQUIREMENTS,
+    multus_kill::REQUIREMENTS,
 ];
+
+/// Families about the ways of one plugin: their letter, and the `type` they are put to.
+const OF_ONE_PLUGIN: [(&str, &str); 1] = [("M", "multus")];
+
+/// Whether a requirement can be put to the plugin of this profile.
+pub fn concerns(requirement: &Requirement, profile: &Profile) -> bool {
+    let own = OF_ONE_PLUGIN
+        .iter()
+        .find(|(letter, _)| requirement.id.starts_with(letter));
+    requirement.kinds.contains(&profile.kind) && own.is_none_or(|(_, name)| *name == profile.name)
+}
 
 /// All requirements.
 pub fn requirements() -> impl Iterator<Item = &'static Requirement> {

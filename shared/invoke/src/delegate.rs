@@ -129,7 +129,11 @@ impl Delegate {
 
     /// Reads the answer to ADD.
     pub(crate) fn read_result(&self, stdout: &[u8], conf_version: &str) -> Result<Success, Error> {
-        Success::parse(stdout, conf_version).map_err(|e| {
+        let read = match stdout.trim_ascii() {
+            b"null" => Err("null is no result".to_owned()),
+            document => Success::parse(document, conf_version),
+        };
+        read.map_err(|e| {
             let who = self.path.display();
             Error::plugin(format!("failed to unmarshal raw result of {who}: {e}"))
         })
