@@ -152,6 +152,25 @@ impl Claims {
         }
     }
 
+    /// Strikes an endpoint out of the books: somebody else has given its addresses back.
+    pub(crate) fn forget(
+        &self,
+        cluster: &Cluster,
+        network: &NetworkRef,
+        endpoint: &str,
+    ) -> Result<(), Error> {
+        if !self.path(network).exists() {
+            return Ok(());
+        }
+        self.open(cluster, network)?.forget(endpoint)
+    }
+
+    /// Whether the books say that an endpoint has addresses of the bitmap.
+    pub(crate) fn is_held(&self, network: &NetworkRef, endpoint: &str) -> Result<bool, Error> {
+        let ledger: Option<Ledger> = files::read(&self.path(network))?;
+        Ok(ledger.is_some_and(|ledger| ledger.held.contains_key(endpoint)))
+    }
+
     fn open<'a>(&self, cluster: &'a Cluster, network: &'a NetworkRef) -> Result<Book<'a>, Error> {
         files::make_folder(&self.folder)?;
         let path = self.path(network);

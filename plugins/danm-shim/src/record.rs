@@ -4,6 +4,7 @@
 //! written before each step that it tells of.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use cni::{Error, Network};
@@ -19,6 +20,8 @@ use crate::ipam::Addresses;
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Record {
     pub(crate) container_id: String,
+    /// `CNI_IFNAME`.
+    pub(crate) ifname: String,
     pub(crate) netns: String,
     /// `CNI_ARGS`, for delegates.
     pub(crate) args: String,
@@ -117,6 +120,8 @@ pub(crate) struct Records {
 #[derive(Debug)]
 pub(crate) struct Open {
     record: Mutex<Record>,
+    /// The roll-back leaves what it tells of alone.
+    is_abandoned: AtomicBool,
     path: PathBuf,
     lock: Lock,
 }
@@ -138,7 +143,12 @@ impl Records {
     pub(crate) fn open_at(path: PathBuf) -> Result<Open, Error> {
         let lock = Lock::acquire(&path.with_extension("lock"))?;
         let record = files::read(&path)?.unwrap_or_default();
-        Ok(Open { record: Mutex::new(record), path, lock })
+        Ok(Open { record: Mutex::new(record), is_abandoned: AtomicBool::new(false), path, lock })
+    }
+
+    /// Reads the document of an attachment without its lock.
+    pub(crate) fn find(&self, network: &str, container: &str, ifname: &str) -> Result<Option<Record>, Error> {
+        files::read(&self.folder.join(network).join(format!("{container}:{ifname}.json")))
     }
 
     /// The documents of one network.
@@ -181,6 +191,16 @@ impl Open {
                 change(part);
             }
         })
+    }
+
+    /// Says that this call has no part in what the document tells of.
+    pub(crate) fn abandon(&self) {
+        self.is_abandoned.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Open::abandon`] was called.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.is_abandoned.load(Ordering::Relaxed)
     }
 
     /// Removes the document and ends the lock.
