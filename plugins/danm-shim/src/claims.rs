@@ -162,7 +162,11 @@ impl Claims {
         if !self.path(network).exists() {
             return Ok(());
         }
-        self.open(cluster, network)?.forget(endpoint)
+        let mut book = self.open(cluster, network)?;
+        book.ledger.held.remove(endpoint);
+        // What became of another endpoint's change is still to be found out.
+        book.ledger.pending.take_if(|pending| pending.endpoint == endpoint);
+        book.save()
     }
 
     /// Whether the books say that an endpoint has addresses of the bitmap.

@@ -10,7 +10,7 @@ use k8s::{DanmEp, DanmScope};
 use crate::cluster::{Cluster, NetworkRef};
 use crate::conf::{self, PodArgs};
 use crate::ipam::{self, Addresses};
-use crate::record::{Open, Part, Record, Stage};
+use crate::record::{Open, Part, Record, Records, Stage};
 use crate::{Call, Node, link};
 
 /// DEL of a container. Errors: a delegate or the kernel has failed; the container's addresses are kept back then too.
@@ -31,7 +31,7 @@ pub(crate) fn container(node: &Node, call: &Call) -> Result<(), Error> {
 
 /// Takes down what a file tells of.
 pub(crate) fn at(node: &Node, path: PathBuf) -> Result<(), Error> {
-    let record = node.records.open_at(path)?;
+    let record = Records::open_at(path)?;
     match all(node, &record)? {
         true => record.remove(),
         false => Ok(()),
