@@ -59,7 +59,10 @@ pub(crate) fn run(
 ) -> Result<Success, Error> {
     let netns = open_netns(&call.netns)?;
     let cluster = Cluster::new(&node.settings)?;
-    let record = Arc::new(node.records.open(&call.net.name, &call.container_id, &call.ifname)?);
+    let record = Arc::new(
+        node.records
+            .open(&call.net.name, &call.container_id, &call.ifname)?,
+    );
     // Registered first, so that the roll-back ends with it. The lock is held until then.
     let (taken, held) = (Arc::clone(node), Arc::clone(&record));
     undo.push("take the interfaces back", move || {
@@ -72,7 +75,10 @@ pub(crate) fn run(
     clear_earlier(node, &netns, &record)?;
 
     let pod = cluster.pod(&args.namespace, &args.name).map_err(|e| {
-        Error::plugin(format!("pod {}/{} can't be read: {e}", args.namespace, args.name))
+        Error::plugin(format!(
+            "pod {}/{} can't be read: {e}",
+            args.namespace, args.name
+        ))
     })?;
     let (requests, is_default) = requests(&cluster, args, &pod)?;
     let jobs = plan(node, call, args, &cluster, &pod, requests, is_default)?;
@@ -90,7 +96,10 @@ pub(crate) fn run(
             namespace: args.namespace.clone(),
             pod: args.name.clone(),
             pod_uid: pod.metadata.uid.clone(),
-            interfaces: jobs.iter().map(|j| Part::new(j.endpoint.clone(), j.place.clone())).collect(),
+            interfaces: jobs
+                .iter()
+                .map(|j| Part::new(j.endpoint.clone(), j.place.clone()))
+                .collect(),
             ..Record::default()
         };
     })?;
@@ -123,7 +132,9 @@ fn clear_earlier(node: &Node, netns: &Netns, record: &Open) -> Result<(), Error>
         let why = format!("the container is attached already: interface {name} is there");
         // The roll-back of this call must not take down what is in use.
         record.abandon();
-        return Err(Error::plugin(why).details("nothing was changed; DEL has to come before another ADD"));
+        return Err(
+            Error::plugin(why).details("nothing was changed; DEL has to come before another ADD")
+        );
     }
     log::warn!("an earlier ADD of this container is taken back first");
     match detach::all(node, record)? {
@@ -145,7 +156,10 @@ fn requests(cluster: &Cluster, args: &PodArgs, pod: &Pod) -> Result<(Vec<Request
     for scope in DanmScope::ALL {
         match cluster.network(&NetworkRef::of_pod(scope, &args.namespace, DEFAULT)) {
             Ok(_) => {
-                let addresses = Addresses { ip: "dynamic".into(), ip6: String::new() };
+                let addresses = Addresses {
+                    ip: "dynamic".into(),
+                    ip6: String::new(),
+                };
                 let request = Request {
                     scope,
                     network: DEFAULT.into(),
@@ -176,7 +190,11 @@ fn plan(
 ) -> Result<Vec<Job>, Error> {
     let settings = &node.settings;
     let scheme = Scheme {
-        first: if settings.honors_ifname { &call.ifname } else { "eth0" },
+        first: if settings.honors_ifname {
+            &call.ifname
+        } else {
+            "eth0"
+        },
         is_legacy: settings.is_legacy,
     };
     let mut devices = None;
@@ -262,7 +280,10 @@ fn clear_pod(
 ) -> Result<(), Error> {
     let uid = &pod.metadata.uid;
     let endpoints = cluster.endpoints(Some(&args.namespace)).map_err(|e| {
-        Error::plugin(format!("the DanmEps of namespace {} can't be listed: {e}", args.namespace))
+        Error::plugin(format!(
+            "the DanmEps of namespace {} can't be listed: {e}",
+            args.namespace
+        ))
     })?;
     let is_own = |e: &DanmEp| e.spec.pod == args.name && e.spec.pod_uid == *uid;
     let own: Vec<DanmEp> = endpoints.into_iter().filter(is_own).collect();
@@ -333,21 +354,36 @@ impl Work<'_> {
         let uses_bitmap = delegate::uses_bitmap(&job.network, &addresses);
         if uses_bitmap {
             let choose = |_: &DanmNetwork| Ok(Some(addresses.clone()));
-            let taken = self.node.claims.take(self.cluster, &job.place, &job.endpoint, choose);
+            let taken = self
+                .node
+                .claims
+                .take(self.cluster, &job.place, &job.endpoint, choose);
             let (_, got) = taken.map_err(|e| match e.code {
-                Code::Other(_) => Error { code: Code::Plugin, ..e },
+                Code::Other(_) => Error {
+                    code: Code::Plugin,
+                    ..e
+                },
                 _ => e,
             })?;
             addresses = got.unwrap_or_default();
             self.note(job, &addresses)?;
         }
-        self.cluster.create_endpoint(&self.endpoint(job, &addresses)).map_err(|e| {
-            Error::plugin(format!("DanmEp object could not be PUT to K8s due to error:{e}"))
-        })?;
-        self.record.part(&job.endpoint, |part| part.stage = Stage::Made)?;
+        self.cluster
+            .create_endpoint(&self.endpoint(job, &addresses))
+            .map_err(|e| {
+                Error::plugin(format!(
+                    "DanmEp object could not be PUT to K8s due to error:{e}"
+                ))
+            })?;
+        self.record
+            .part(&job.endpoint, |part| part.stage = Stage::Made)?;
         let delegated = match delegate::is_needed(&delegate::network_type(&job.network)) {
             true => {
-                let reserved = if uses_bitmap { addresses.clone() } else { Addresses::default() };
+                let reserved = if uses_bitmap {
+                    addresses.clone()
+                } else {
+                    Addresses::default()
+                };
                 let result = self.delegate(job, &reserved)?;
                 self.adopt(job, &mut addresses, &result)?;
                 Some(result)
@@ -356,7 +392,8 @@ impl Work<'_> {
                 if self.node.settings.creates_host_devices {
                     link::create_host_device(&job.network)?;
                 }
-                self.record.part(&job.endpoint, |part| part.ifname.clone_from(&job.ifname))?;
+                self.record
+                    .part(&job.endpoint, |part| part.ifname.clone_from(&job.ifname))?;
                 link::create_ipvlan(&job.network, &job.ifname, self.netns)?;
                 None
             }
@@ -370,7 +407,12 @@ impl Work<'_> {
             is_delegated: delegated.is_some(),
         };
         let link = finish.run(self.netns)?;
-        Ok(Outcome { ifname: job.ifname.clone(), delegated, addresses, link })
+        Ok(Outcome {
+            ifname: job.ifname.clone(),
+            delegated,
+            addresses,
+            link,
+        })
     }
 
     fn delegate(&self, job: &Job, reserved: &Addresses) -> Result<Success, Error> {
@@ -412,7 +454,9 @@ impl Work<'_> {
             capability_args: settings.capability_args.clone(),
         };
         self.node.runtime.add(&network, &of).map_err(|e| {
-            failed(e.context(format!("Error delegating ADD to CNI plugin:{kind} because:OS exec call failed")))
+            failed(e.context(format!(
+                "Error delegating ADD to CNI plugin:{kind} because:OS exec call failed"
+            )))
         })
     }
 
@@ -431,9 +475,14 @@ impl Work<'_> {
         }
         self.note(job, addresses)?;
         let namespace = &self.args.namespace;
-        self.cluster.set_addresses(namespace, &job.endpoint, addresses).map_err(|e| {
-            Error::plugin(format!("DanmEp {} could not be told its addresses: {e}", job.endpoint))
-        })
+        self.cluster
+            .set_addresses(namespace, &job.endpoint, addresses)
+            .map_err(|e| {
+                Error::plugin(format!(
+                    "DanmEp {} could not be told its addresses: {e}",
+                    job.endpoint
+                ))
+            })
     }
 
     fn note(&self, job: &Job, addresses: &Addresses) -> Result<(), Error> {

@@ -76,7 +76,9 @@ struct Book<'a> {
 impl Claims {
     /// Those below the folder of this node's state.
     pub(crate) fn new(state_dir: &Path) -> Claims {
-        Claims { folder: state_dir.join("networks") }
+        Claims {
+            folder: state_dir.join("networks"),
+        }
     }
 
     /// Takes addresses for an endpoint and returns the network as it was read, without its bitmaps.
@@ -103,7 +105,10 @@ impl Claims {
                      address for network:{name} with error:{e}"
                 ))
             })?;
-            let held = Held { ip: got.ip.clone(), ip6: got.ip6.clone() };
+            let held = Held {
+                ip: got.ip.clone(),
+                ip6: got.ip6.clone(),
+            };
             if changes.is_empty() || book.change(&object, endpoint, Some(held), changes)? {
                 return Ok((object, Some(got)));
             }
@@ -126,7 +131,11 @@ impl Claims {
         let mut book = self.open(cluster, network)?;
         let mut tries = Tries::new();
         loop {
-            let is_pending = book.ledger.pending.as_ref().is_some_and(|p| p.endpoint == endpoint);
+            let is_pending = book
+                .ledger
+                .pending
+                .as_ref()
+                .is_some_and(|p| p.endpoint == endpoint);
             if known.is_none() && !is_pending && !book.ledger.held.contains_key(endpoint) {
                 return Ok(());
             }
@@ -137,7 +146,10 @@ impl Claims {
                 Err(e) => return Err(e),
             };
             let held = book.ledger.held.get(endpoint);
-            let held = held.map(|held| Addresses { ip: held.ip.clone(), ip6: held.ip6.clone() });
+            let held = held.map(|held| Addresses {
+                ip: held.ip.clone(),
+                ip6: held.ip6.clone(),
+            });
             let Some(addresses) = held.as_ref().or(known) else {
                 return book.forget(endpoint);
             };
@@ -165,7 +177,9 @@ impl Claims {
         let mut book = self.open(cluster, network)?;
         book.ledger.held.remove(endpoint);
         // What became of another endpoint's change is still to be found out.
-        book.ledger.pending.take_if(|pending| pending.endpoint == endpoint);
+        book.ledger
+            .pending
+            .take_if(|pending| pending.endpoint == endpoint);
         book.save()
     }
 
@@ -183,13 +197,24 @@ impl Claims {
         if ledger.mark.is_empty() {
             ledger.mark = short(&files::uuid()?);
         }
-        Ok(Book { cluster, network, path, ledger, _lock: lock })
+        Ok(Book {
+            cluster,
+            network,
+            path,
+            ledger,
+            _lock: lock,
+        })
     }
 
     /// Names of objects have no `:`.
     fn path(&self, network: &NetworkRef) -> PathBuf {
-        let NetworkRef { scope, namespace, name } = network;
-        self.folder.join(format!("{}:{namespace}:{name}:.json", scope.as_str()))
+        let NetworkRef {
+            scope,
+            namespace,
+            name,
+        } = network;
+        self.folder
+            .join(format!("{}:{namespace}:{name}:.json", scope.as_str()))
     }
 }
 
@@ -197,9 +222,15 @@ impl Book<'_> {
     /// Reads the network, and finds out what has become of a change whose end nobody has seen.
     fn read(&mut self, is_again: bool) -> Result<DanmNetwork, Error> {
         let object = self.cluster.network(self.network).map_err(|e| {
-            let code = if e.is_not_found() { Code::Other(404) } else { Code::Plugin };
+            let code = if e.is_not_found() {
+                Code::Other(404)
+            } else {
+                Code::Plugin
+            };
             let msg = match is_again {
-                true => format!("After IP address reservation conflict, network cannot be read again!: {e}"),
+                true => format!(
+                    "After IP address reservation conflict, network cannot be read again!: {e}"
+                ),
                 false => e.to_string(),
             };
             Error::new(code, msg)
@@ -224,7 +255,11 @@ impl Book<'_> {
     ) -> Result<bool, Error> {
         let id = short(&files::uuid()?);
         let operations = self.operations(object, &id, changes);
-        let pending = Pending { id, endpoint: endpoint.to_owned(), then };
+        let pending = Pending {
+            id,
+            endpoint: endpoint.to_owned(),
+            then,
+        };
         self.ledger.pending = Some(pending.clone());
         self.save()?;
         match self.cluster.patch_network(self.network, &operations) {
@@ -244,7 +279,9 @@ impl Book<'_> {
             Patched::Refused(e) => {
                 self.ledger.pending = None;
                 self.save()?;
-                Err(Error::plugin(format!("DanmNet update failed with error:{e}")))
+                Err(Error::plugin(format!(
+                    "DanmNet update failed with error:{e}"
+                )))
             }
         }
     }
@@ -260,26 +297,50 @@ impl Book<'_> {
             all.push(add("/metadata/annotations", json!({})));
         }
         let annotation = self.annotation().replace('/', "~1");
-        all.push(add(&format!("/metadata/annotations/{annotation}"), json!(id)));
+        all.push(add(
+            &format!("/metadata/annotations/{annotation}"),
+            json!(id),
+        ));
         let options = &object.spec.options;
         for (key, alloc) in [("alloc", changes.alloc), ("alloc6", changes.alloc6)] {
-            all.extend(alloc.map(|alloc| add(&format!("/spec/Options/{key}"), Value::String(alloc))));
+            all.extend(
+                alloc.map(|alloc| add(&format!("/spec/Options/{key}"), Value::String(alloc))),
+            );
         }
         for (key, is_there, is_v6, pool) in [
-            ("allocation_pool", options.allocation_pool.is_some(), false, changes.pool),
-            ("allocation_pool_v6", options.allocation_pool_v6.is_some(), true, changes.pool6),
+            (
+                "allocation_pool",
+                options.allocation_pool.is_some(),
+                false,
+                changes.pool,
+            ),
+            (
+                "allocation_pool_v6",
+                options.allocation_pool_v6.is_some(),
+                true,
+                changes.pool6,
+            ),
         ] {
             let Some(pool) = pool else { continue };
             let path = format!("/spec/Options/{key}");
             if !is_there {
                 all.push(add(&path, json!({})));
             }
-            let DanmPool { start, end, last_ip, cidr } = pool;
+            let DanmPool {
+                start,
+                end,
+                last_ip,
+                cidr,
+            } = pool;
             let mut members = vec![("start", start), ("end", end), ("lastIp", last_ip)];
             if is_v6 {
                 members.push(("cidr", cidr));
             }
-            all.extend(members.into_iter().map(|(member, value)| add(&format!("{path}/{member}"), json!(value))));
+            all.extend(
+                members
+                    .into_iter()
+                    .map(|(member, value)| add(&format!("{path}/{member}"), json!(value))),
+            );
         }
         all
     }
@@ -320,7 +381,11 @@ struct Tries {
 
 impl Tries {
     fn new() -> Tries {
-        Tries { count: 0, until: Instant::now() + LIMIT, pause: PAUSES.0 }
+        Tries {
+            count: 0,
+            until: Instant::now() + LIMIT,
+            pause: PAUSES.0,
+        }
     }
 
     /// Waits before the next try: between the shortest pause and three times the last one, so that those who met
@@ -336,7 +401,9 @@ impl Tries {
             let tries = self.count;
             return Err(Error::new(
                 Code::TryAgainLater,
-                format!("network {name} is changed by others all the time: {tries} tries within {LIMIT:?}"),
+                format!(
+                    "network {name} is changed by others all the time: {tries} tries within {LIMIT:?}"
+                ),
             ));
         }
         sleep(self.pause);

@@ -26,7 +26,11 @@ impl NetworkRef {
     /// The network that a pod of `namespace` means by `name`.
     pub(crate) fn of_pod(scope: DanmScope, namespace: &str, name: &str) -> NetworkRef {
         let namespace = if scope.is_namespaced() { namespace } else { "" };
-        NetworkRef { scope, namespace: namespace.to_owned(), name: name.to_owned() }
+        NetworkRef {
+            scope,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
     }
 
     fn namespace(&self) -> Option<&str> {
@@ -65,7 +69,9 @@ impl Cluster {
     /// Reads the access. Nothing is asked yet.
     pub(crate) fn new(settings: &Settings) -> Result<Cluster, Error> {
         let Some(kubeconfig) = &settings.kubeconfig else {
-            return Err(Error::config("the key kubeconfig is missing: the API server is not known"));
+            return Err(Error::config(
+                "the key kubeconfig is missing: the API server is not known",
+            ));
         };
         Cluster::by(kubeconfig, settings)
     }
@@ -82,7 +88,8 @@ impl Cluster {
     }
 
     pub(crate) fn pod(&self, namespace: &str, name: &str) -> Result<Pod, k8s::Error> {
-        self.runtime.block_on(self.client.namespaced::<Pod>(namespace).get(name))
+        self.runtime
+            .block_on(self.client.namespaced::<Pod>(namespace).get(name))
     }
 
     pub(crate) fn network(&self, network: &NetworkRef) -> Result<DanmNetwork, k8s::Error> {
@@ -95,7 +102,10 @@ impl Cluster {
     pub(crate) fn patch_network(&self, network: &NetworkRef, operations: &[Value]) -> Patched {
         let kind = network.scope.kind(self.group);
         let api = self.client.of_kind::<MetaOnly>(kind, network.namespace());
-        match self.runtime.block_on(api.json_patch(&network.name, operations)) {
+        match self
+            .runtime
+            .block_on(api.json_patch(&network.name, operations))
+        {
             Ok(_) => Patched::Done,
             Err(e) if e.maybe_applied => Patched::Unknown(e),
             // A test that failed is answered 422.
@@ -106,7 +116,9 @@ impl Cluster {
 
     pub(crate) fn create_endpoint(&self, endpoint: &DanmEp) -> Result<(), k8s::Error> {
         let namespace = Some(endpoint.metadata.namespace.as_str());
-        let api = self.client.of_kind::<DanmEp>(DanmEp::kind(self.group), namespace);
+        let api = self
+            .client
+            .of_kind::<DanmEp>(DanmEp::kind(self.group), namespace);
         match self.runtime.block_on(api.create(endpoint)) {
             // It is the one made by an earlier try: nobody else has its name.
             Err(e) if !e.is_already_exists() => Err(e),
@@ -115,7 +127,9 @@ impl Cluster {
     }
 
     pub(crate) fn endpoint(&self, namespace: &str, name: &str) -> Result<DanmEp, k8s::Error> {
-        let api = self.client.of_kind(DanmEp::kind(self.group), Some(namespace));
+        let api = self
+            .client
+            .of_kind(DanmEp::kind(self.group), Some(namespace));
         self.runtime.block_on(api.get(name))
     }
 
@@ -126,33 +140,49 @@ impl Cluster {
         name: &str,
         addresses: &Addresses,
     ) -> Result<(), k8s::Error> {
-        let api = self.client.of_kind::<MetaOnly>(DanmEp::kind(self.group), Some(namespace));
+        let api = self
+            .client
+            .of_kind::<MetaOnly>(DanmEp::kind(self.group), Some(namespace));
         let Addresses { ip, ip6 } = addresses;
         let patch = json!({"spec": {"Interface": {"Address": ip, "AddressIPv6": ip6}}});
-        self.runtime.block_on(api.merge_patch(name, &patch)).map(drop)
+        self.runtime
+            .block_on(api.merge_patch(name, &patch))
+            .map(drop)
     }
 
     pub(crate) fn delete_endpoint(&self, namespace: &str, name: &str) -> Result<(), k8s::Error> {
-        let api = self.client.of_kind::<DanmEp>(DanmEp::kind(self.group), Some(namespace));
-        self.runtime.block_on(api.delete(name, &Preconditions::default()))
+        let api = self
+            .client
+            .of_kind::<DanmEp>(DanmEp::kind(self.group), Some(namespace));
+        self.runtime
+            .block_on(api.delete(name, &Preconditions::default()))
     }
 
     /// The DanmEps of one namespace, or (`None`) of all.
     pub(crate) fn endpoints(&self, namespace: Option<&str>) -> Result<Vec<DanmEp>, k8s::Error> {
         let api = self.client.of_kind(DanmEp::kind(self.group), namespace);
-        let options = ListOptions { limit: 500, ..ListOptions::default() };
+        let options = ListOptions {
+            limit: 500,
+            ..ListOptions::default()
+        };
         self.runtime.block_on(api.list_all(&options))
     }
 
     /// Whether the server knows networks and DanmEps: asks for one of each.
     pub(crate) fn probe(&self) -> Result<(), k8s::Error> {
-        let options = ListOptions { limit: 1, ..ListOptions::default() };
+        let options = ListOptions {
+            limit: 1,
+            ..ListOptions::default()
+        };
         let kinds = DanmScope::ALL.map(|scope| scope.kind(self.group));
-        let requests = kinds.into_iter().chain([DanmEp::kind(self.group)]).map(|kind| {
-            let api = self.client.of_kind::<Value>(kind, None);
-            let options = options.clone();
-            async move { api.list(&options).await.map(drop) }
-        });
+        let requests = kinds
+            .into_iter()
+            .chain([DanmEp::kind(self.group)])
+            .map(|kind| {
+                let api = self.client.of_kind::<Value>(kind, None);
+                let options = options.clone();
+                async move { api.list(&options).await.map(drop) }
+            });
         let mut answers = self.runtime.block_on(k8s::together(requests));
         let endpoints = answers.pop().unwrap_or(Ok(()));
         // One kind of network is enough: production clusters have no DanmNets, lightweight ones nothing else.

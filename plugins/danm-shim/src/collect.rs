@@ -13,9 +13,8 @@ pub(crate) fn gc(node: &Node, network: &str, valid: &[Attachment]) -> Result<(),
     let mut errors = Vec::new();
     for path in node.records.of(network)? {
         let is_valid = |record: &Record| {
-            let same = |a: &Attachment| {
-                a.container_id == record.container_id && a.ifname == record.ifname
-            };
+            let same =
+                |a: &Attachment| a.container_id == record.container_id && a.ifname == record.ifname;
             valid.iter().any(same)
         };
         match crate::files::read::<Record>(&path) {
@@ -46,7 +45,9 @@ pub(crate) fn leftovers(node: &Node) {
 fn endpoints(node: &Node, valid: &[Attachment]) -> Result<(), Error> {
     let cluster = Cluster::new(&node.settings)?;
     let host = sysctl::read("kernel/hostname")?;
-    let all = cluster.endpoints(None).map_err(|e| Error::plugin(e.to_string()))?;
+    let all = cluster
+        .endpoints(None)
+        .map_err(|e| Error::plugin(e.to_string()))?;
     let recorded: Vec<String> = node
         .records
         .all()?
@@ -57,7 +58,9 @@ fn endpoints(node: &Node, valid: &[Attachment]) -> Result<(), Error> {
     let mut errors = Vec::new();
     for endpoint in all.iter().filter(|endpoint| endpoint.spec.host == host) {
         let spec = &endpoint.spec;
-        let is_valid = valid.iter().any(|attachment| attachment.container_id == spec.cid);
+        let is_valid = valid
+            .iter()
+            .any(|attachment| attachment.container_id == spec.cid);
         if is_valid || recorded.contains(&endpoint.metadata.name) {
             continue;
         }

@@ -104,7 +104,13 @@ impl Settings {
         let group = DanmGroup::ALL
             .into_iter()
             .find(|group| keys.api_group.is_empty() || group.as_str() == keys.api_group);
-        let group = group.ok_or_else(|| unknown("apiGroup", &keys.api_group, &DanmGroup::ALL.map(DanmGroup::as_str)))?;
+        let group = group.ok_or_else(|| {
+            unknown(
+                "apiGroup",
+                &keys.api_group,
+                &DanmGroup::ALL.map(DanmGroup::as_str),
+            )
+        })?;
         // 4.3.0 knows no version after 0.3.1, so nobody relies on its kind of result there.
         let tells_all = match keys.result.as_str() {
             "" => call.version >= Version::V0_4_0,
@@ -119,7 +125,9 @@ impl Settings {
         let document = Object::parse(&call.stdin);
         let capability_args = document.and_then(|d| d.object("runtimeConfig"));
         Ok(Settings {
-            kubeconfig: Some(&keys.kubeconfig).filter(|p| !p.is_empty()).map(PathBuf::from),
+            kubeconfig: Some(&keys.kubeconfig)
+                .filter(|p| !p.is_empty())
+                .map(PathBuf::from),
             cni_dir: PathBuf::from(&keys.cni_dir),
             is_legacy: keys.naming_scheme == "legacy",
             group,
@@ -178,5 +186,7 @@ impl PodArgs {
 /// The pairs of `CNI_ARGS` as they came, for delegates.
 pub(crate) fn pairs(args: &str) -> Vec<(String, String)> {
     let pairs = args.split(';').filter_map(|pair| pair.split_once('='));
-    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    pairs
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
 }

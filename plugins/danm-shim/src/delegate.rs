@@ -51,7 +51,10 @@ pub(crate) fn needs_device(network_type: &str) -> bool {
 pub(crate) fn uses_bitmap(network: &DanmNetwork, wanted: &Addresses) -> bool {
     let Addresses { ip, ip6 } = wanted;
     let options = &network.spec.options;
-    let has_pool6 = options.allocation_pool_v6.as_ref().is_some_and(|pool| !pool.cidr.is_empty());
+    let has_pool6 = options
+        .allocation_pool_v6
+        .as_ref()
+        .is_some_and(|pool| !pool.cidr.is_empty());
     match network_type(network).as_str() {
         "ipvlan" | "macvlan" | "sriov" => true,
         _ => {
@@ -118,7 +121,10 @@ struct Sriov<'a> {
     ipam: Ipam<'a>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
 fn is_zero(n: &u32) -> bool {
     *n == 0
 }
@@ -144,7 +150,9 @@ impl Delegation<'_> {
             }),
             "sriov" => {
                 let device = self.device.ok_or_else(|| {
-                    Error::plugin("there is no device of the network's device_pool left for the pod")
+                    Error::plugin(
+                        "there is no device of the network's device_pool left for the pod",
+                    )
                 })?;
                 json::compact(&Sriov {
                     cni_version: GENERATED,
@@ -210,7 +218,9 @@ impl Delegation<'_> {
         let Addresses { ip, ip6 } = self.reserved;
         let is_address = |(address, _): &(&String, u8)| address.contains('/');
         let all = [(ip, 4), (ip6, 6)].into_iter().filter(is_address);
-        let ips: Vec<IpamIp<'_>> = all.map(|(ipcidr, version)| IpamIp { ipcidr, version }).collect();
+        let ips: Vec<IpamIp<'_>> = all
+            .map(|(ipcidr, version)| IpamIp { ipcidr, version })
+            .collect();
         let r#type = if ips.is_empty() { "" } else { self.fake_ipam };
         Ipam { r#type, ips }
     }
@@ -218,7 +228,9 @@ impl Delegation<'_> {
 
 /// The link that a virtual function of a network card belongs to.
 fn physical_function(device: &str) -> Result<String, Error> {
-    let links = Path::new("/sys/bus/pci/devices").join(device).join("physfn/net");
+    let links = Path::new("/sys/bus/pci/devices")
+        .join(device)
+        .join("physfn/net");
     let first = fs::read_dir(&links).and_then(|mut entries| entries.next().transpose());
     match first {
         Ok(Some(entry)) => Ok(entry.file_name().to_string_lossy().into_owned()),

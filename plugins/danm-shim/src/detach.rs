@@ -15,7 +15,9 @@ use crate::{Call, Node, link};
 
 /// DEL of a container. Errors: a delegate or the kernel has failed; the container's addresses are kept back then too.
 pub(crate) fn container(node: &Node, call: &Call) -> Result<(), Error> {
-    let record = node.records.open(&call.net.name, &call.container_id, &call.ifname)?;
+    let record = node
+        .records
+        .open(&call.net.name, &call.container_id, &call.ifname)?;
     if record.get().interfaces.is_empty() {
         unrecorded(node, call);
         return record.remove();
@@ -23,7 +25,9 @@ pub(crate) fn container(node: &Node, call: &Call) -> Result<(), Error> {
     match all(node, &record)? {
         true => record.remove(),
         false => {
-            log::warn!("what the API server has to take back waits for the next call of this plugin");
+            log::warn!(
+                "what the API server has to take back waits for the next call of this plugin"
+            );
             Ok(())
         }
     }
@@ -67,7 +71,12 @@ pub(crate) fn all(node: &Node, record: &Open) -> Result<bool, Error> {
             },
         };
         if let Err(e) = objects(node, record, &now, part, cluster) {
-            log::warn!("DanmEp {} of {}/{}: {e}", part.endpoint, now.namespace, now.pod);
+            log::warn!(
+                "DanmEp {} of {}/{}: {e}",
+                part.endpoint,
+                now.namespace,
+                now.pod
+            );
             is_done = false;
         }
     }
@@ -80,7 +89,13 @@ pub(crate) fn all(node: &Node, record: &Open) -> Result<bool, Error> {
 
 /// The interface itself. One that is gone is success.
 fn interface(node: &Node, record: &Record, part: &Part) -> Result<(), Error> {
-    let context = |e: Error| e.context(format!("interface {} of network {}", part.ifname, part.network().name));
+    let context = |e: Error| {
+        e.context(format!(
+            "interface {} of network {}",
+            part.ifname,
+            part.network().name
+        ))
+    };
     match part.delegate()? {
         None => link::delete(&record.netns, &part.ifname).map_err(context),
         Some(network) => {
@@ -113,7 +128,10 @@ fn objects(
             Ok(_) => record.part(endpoint, |part| part.stage = Stage::Deleting)?,
             // Who deletes a DanmEp gives its addresses back: they may be another pod's by now.
             Err(e) if e.is_not_found() => {
-                log::warn!("DanmEp {}/{endpoint} has been deleted by somebody else", of.namespace);
+                log::warn!(
+                    "DanmEp {}/{endpoint} has been deleted by somebody else",
+                    of.namespace
+                );
                 node.claims.forget(cluster, &network, endpoint)?;
                 return record.part(endpoint, |part| part.stage = Stage::Deleted);
             }
@@ -140,14 +158,18 @@ pub(crate) fn foreign(node: &Node, cluster: &Cluster, endpoint: &DanmEp) -> Resu
     let (namespace, name) = (&endpoint.metadata.namespace, &endpoint.metadata.name);
     let spec = &endpoint.spec;
     let scope = DanmScope::parse(&spec.api_type).ok_or_else(|| {
-        Error::plugin(format!("DanmEp {namespace}/{name} has the unknown apiType {:?}", spec.api_type))
+        Error::plugin(format!(
+            "DanmEp {namespace}/{name} has the unknown apiType {:?}",
+            spec.api_type
+        ))
     })?;
     let network = NetworkRef::of_pod(scope, namespace, &spec.network_name);
     let addresses = Addresses {
         ip: spec.interface.address.clone(),
         ip6: spec.interface.address_ipv6.clone(),
     };
-    node.claims.give(cluster, &network, name, Some(&addresses))?;
+    node.claims
+        .give(cluster, &network, name, Some(&addresses))?;
     delete(cluster, namespace, name)
 }
 
@@ -163,7 +185,11 @@ fn unrecorded(node: &Node, call: &Call) {
     });
     let (cluster, endpoints) = match found {
         Ok(found) => found,
-        Err(e) => return log::warn!("nothing is on record of the container, and no DanmEps are known: {e}"),
+        Err(e) => {
+            return log::warn!(
+                "nothing is on record of the container, and no DanmEps are known: {e}"
+            );
+        }
     };
     for endpoint in &endpoints {
         let name = &endpoint.metadata.name;

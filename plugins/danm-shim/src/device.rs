@@ -42,17 +42,29 @@ impl Devices {
     /// Reads those of the pod `uid`.
     pub(crate) fn read(path: &Path, uid: &str) -> Result<Devices, Error> {
         let checkpoint: Checkpoint = files::read(path)?.ok_or_else(|| {
-            Error::plugin(format!("{} is not there: is kubelet running?", path.display()))
+            Error::plugin(format!(
+                "{} is not there: is kubelet running?",
+                path.display()
+            ))
         })?;
-        let own = checkpoint.data.pod_device_entries.into_iter().filter(|entry| entry.pod_uid == uid);
-        Ok(Devices(own.map(|entry| (entry.resource_name, flat(entry.device_ids))).collect()))
+        let own = checkpoint
+            .data
+            .pod_device_entries
+            .into_iter()
+            .filter(|entry| entry.pod_uid == uid);
+        Ok(Devices(
+            own.map(|entry| (entry.resource_name, flat(entry.device_ids)))
+                .collect(),
+        ))
     }
 
     /// Takes the last one of a resource. The text says that there is none left.
     pub(crate) fn pop(&mut self, pool: &str) -> Result<String, Error> {
         let mut lists = self.0.iter_mut().filter(|(name, _)| name == pool);
         lists.find_map(|(_, devices)| devices.pop()).ok_or_else(|| {
-            Error::plugin(format!("kubelet has given the pod no more devices of {pool:?}"))
+            Error::plugin(format!(
+                "kubelet has given the pod no more devices of {pool:?}"
+            ))
         })
     }
 }
@@ -76,7 +88,13 @@ mod tests {
         let mut devices = Devices(vec![("pool".into(), vec!["d1".into(), "d2".into()])]);
         assert_eq!(devices.pop("pool").unwrap(), "d2");
         assert_eq!(devices.pop("pool").unwrap(), "d1");
-        assert!(devices.pop("pool").unwrap_err().msg.contains("no more devices"));
+        assert!(
+            devices
+                .pop("pool")
+                .unwrap_err()
+                .msg
+                .contains("no more devices")
+        );
         assert!(Devices::default().pop("pool").is_err());
     }
 
@@ -93,7 +111,10 @@ mod tests {
             );
             std::fs::write(&path, text).unwrap();
             let mut devices = Devices::read(&path, "u").unwrap();
-            assert_eq!([devices.pop("pool").unwrap(), devices.pop("pool").unwrap()], ["b", "a"]);
+            assert_eq!(
+                [devices.pop("pool").unwrap(), devices.pop("pool").unwrap()],
+                ["b", "a"]
+            );
             assert!(devices.pop("pool").is_err());
         }
         std::fs::remove_dir_all(&folder).unwrap();

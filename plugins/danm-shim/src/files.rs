@@ -69,7 +69,9 @@ fn list_all(folder: &Path) -> Result<Vec<PathBuf>, Error> {
         Err(e) => return Err(failed("read", folder, &e)),
     };
     let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-    let mut paths: Vec<PathBuf> = paths.collect::<io::Result<_>>().map_err(|e| failed("read", folder, &e))?;
+    let mut paths: Vec<PathBuf> = paths
+        .collect::<io::Result<_>>()
+        .map_err(|e| failed("read", folder, &e))?;
     paths.sort();
     Ok(paths)
 }
@@ -82,12 +84,19 @@ pub(crate) fn folders(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 fn failed(what: &str, path: &Path, e: &io::Error) -> Error {
-    Error::new(Code::Io, format!("failed to {what} {}: {e}", path.display()))
+    Error::new(
+        Code::Io,
+        format!("failed to {what} {}: {e}", path.display()),
+    )
 }
 
 fn open(path: &Path, truncate: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(truncate).mode(0o600);
+    options
+        .write(true)
+        .create(true)
+        .truncate(truncate)
+        .mode(0o600);
     options.open(path)
 }
 
@@ -103,12 +112,16 @@ impl Lock {
     pub(crate) fn acquire(path: &Path) -> Result<Lock, Error> {
         loop {
             let lock = Lock {
-                file: wait(open(path, false).map_err(|e| failed("open", path, &e))?, path)?,
+                file: wait(
+                    open(path, false).map_err(|e| failed("open", path, &e))?,
+                    path,
+                )?,
                 path: path.to_owned(),
             };
             // Whoever had it before may have removed it: then the next one locks another file.
             let is_there = |own: fs::Metadata| {
-                fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino()))
+                fs::metadata(path)
+                    .is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino()))
             };
             if lock.file.metadata().is_ok_and(is_there) {
                 return Ok(lock);
@@ -137,7 +150,10 @@ fn wait(file: File, path: &Path) -> Result<File, Error> {
     match waited.recv_timeout(LIMIT) {
         Ok(locked) => locked.map_err(|e| failed("lock", path, &e)),
         Err(_) => {
-            let why = format!("another process holds the lock {} for {LIMIT:?}", path.display());
+            let why = format!(
+                "another process holds the lock {} for {LIMIT:?}",
+                path.display()
+            );
             Err(Error::new(Code::TryAgainLater, why))
         }
     }

@@ -5,13 +5,18 @@ use std::collections::BTreeMap;
 use cni::{Error, Route};
 use ipnetwork::IpNetwork;
 use k8s::DanmNetwork;
-use kernel::{Child, IpVlanFlag, IpVlanMode, Kind, Link, Netns, Rtnl, Rule, announce_addresses, sysctl};
+use kernel::{
+    Child, IpVlanFlag, IpVlanMode, Kind, Link, Netns, Rtnl, Rule, announce_addresses, sysctl,
+};
 
 use crate::delegate::host_device;
 use crate::ipam::Addresses;
 
 /// The kind of the links that this plugin makes itself.
-pub(crate) const IPVLAN: Kind = Kind::IpVlan { mode: IpVlanMode::L2, flag: IpVlanFlag::Bridge };
+pub(crate) const IPVLAN: Kind = Kind::IpVlan {
+    mode: IpVlanMode::L2,
+    flag: IpVlanFlag::Bridge,
+};
 
 /// What an interface gets besides being made.
 #[derive(Debug)]
@@ -52,7 +57,10 @@ pub(crate) fn create_host_device(network: &DanmNetwork) -> Result<(), Error> {
         return Ok(());
     }
     let parent = rtnl.link(&options.host_device).map_err(|e| {
-        e.context(format!("cannot find host device {:?} of {name:?}", options.host_device))
+        e.context(format!(
+            "cannot find host device {:?} of {name:?}",
+            options.host_device
+        ))
     })?;
     let made = match options.vxlan {
         0 => {
@@ -83,8 +91,14 @@ pub(crate) fn create_ipvlan(network: &DanmNetwork, ifname: &str, pod: &Netns) ->
     let device = host_device(network);
     let mut rtnl = Rtnl::open()?;
     let parent = rtnl.link(&device).map_err(|e| {
-        let msg = format!("IPVLAN interface could not be created due to error:cannot find host device because:{}", e.msg);
-        Error::plugin(msg).details(format!("host device {device:?} of network {}", network.metadata.name))
+        let msg = format!(
+            "IPVLAN interface could not be created due to error:cannot find host device because:{}",
+            e.msg
+        );
+        Error::plugin(msg).details(format!(
+            "host device {device:?} of network {}",
+            network.metadata.name
+        ))
     })?;
     let child = Child {
         name: ifname,
@@ -128,14 +142,22 @@ impl Finish<'_> {
     }
 
     fn nets(&self) -> Vec<IpNetwork> {
-        [&self.addresses.ip, &self.addresses.ip6].into_iter().filter_map(|a| net(a)).collect()
+        [&self.addresses.ip, &self.addresses.ip6]
+            .into_iter()
+            .filter_map(|a| net(a))
+            .collect()
     }
 
     /// Without an IPv6 address there is no IPv6 on the interface, not even fe80::; `none` is enough to have it.
     fn sysctls(&self) -> Result<(), Error> {
         let settings: &[(&str, &str)] = match self.addresses.ip6.is_empty() {
             true => &[("disable_ipv6", "1")],
-            false => &[("disable_ipv6", "0"), ("autoconf", "0"), ("accept_ra", "0"), ("ndisc_notify", "1")],
+            false => &[
+                ("disable_ipv6", "0"),
+                ("autoconf", "0"),
+                ("accept_ra", "0"),
+                ("ndisc_notify", "1"),
+            ],
         };
         for (setting, value) in settings {
             let key = format!("net/ipv6/conf/{}/{setting}", self.ifname);
@@ -156,11 +178,16 @@ impl Finish<'_> {
             (&self.addresses.ip, &options.routes, self.proutes),
             (&self.addresses.ip6, &options.routes6, self.proutes6),
         ] {
-            let Some(address) = net(address) else { continue };
+            let Some(address) = net(address) else {
+                continue;
+            };
             self.add(rtnl, link, &list(routes, address.is_ipv6(), None))?;
             if options.rt_tables != 0 && !proutes.is_empty() {
                 let table = options.rt_tables;
-                let rule = Rule { from: address, table };
+                let rule = Rule {
+                    from: address,
+                    table,
+                };
                 rtnl.add_rule(rule).map_err(|e| self.failed(&e.msg))?;
                 self.add(rtnl, link, &list(proutes, address.is_ipv6(), Some(table)))?;
             }
@@ -182,7 +209,10 @@ impl Finish<'_> {
     }
 
     fn failed(&self, why: &str) -> Error {
-        Error::plugin(format!("Post-processing failed for interface:{} because:{why}", self.ifname))
+        Error::plugin(format!(
+            "Post-processing failed for interface:{} because:{why}",
+            self.ifname
+        ))
     }
 }
 
@@ -194,13 +224,21 @@ pub(crate) fn expected_routes(
 ) -> (Vec<Route>, Vec<Rule>) {
     let options = &network.spec.options;
     let (mut all, mut rules) = (Vec::new(), Vec::new());
-    let families = [(&addresses.ip, &options.routes), (&addresses.ip6, &options.routes6)];
+    let families = [
+        (&addresses.ip, &options.routes),
+        (&addresses.ip6, &options.routes6),
+    ];
     for ((address, routes), proutes) in families.into_iter().zip(proutes) {
-        let Some(address) = net(address) else { continue };
+        let Some(address) = net(address) else {
+            continue;
+        };
         all.extend(list(routes, address.is_ipv6(), None));
         if options.rt_tables != 0 && !proutes.is_empty() {
             let table = options.rt_tables;
-            rules.push(Rule { from: address, table });
+            rules.push(Rule {
+                from: address,
+                table,
+            });
             all.extend(list(proutes, address.is_ipv6(), Some(table)));
         }
     }
@@ -224,7 +262,11 @@ fn list(routes: &BTreeMap<String, String>, is_v6: bool, table: Option<u32>) -> V
     let readable = routes.iter().map(|pair| {
         let route = read(pair);
         if route.is_none() {
-            log::warn!("the route {} via {} is passed over: it can't be read", pair.0, pair.1);
+            log::warn!(
+                "the route {} via {} is passed over: it can't be read",
+                pair.0,
+                pair.1
+            );
         }
         route
     });

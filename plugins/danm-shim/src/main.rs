@@ -93,7 +93,8 @@ impl Plugin for Danm {
             return Ok(());
         }
         let unavailable = |e: String| Error::new(Code::NotAvailable, e);
-        let cluster = Cluster::new(&Settings::read(call)?).map_err(|e| unavailable(e.to_string()))?;
+        let cluster =
+            Cluster::new(&Settings::read(call)?).map_err(|e| unavailable(e.to_string()))?;
         cluster.probe().map_err(|e| unavailable(e.to_string()))
     }
 }

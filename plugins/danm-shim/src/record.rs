@@ -94,7 +94,10 @@ impl Part {
     }
 
     pub(crate) fn addresses(&self) -> Addresses {
-        Addresses { ip: self.ip.clone(), ip6: self.ip6.clone() }
+        Addresses {
+            ip: self.ip.clone(),
+            ip6: self.ip6.clone(),
+        }
     }
 
     /// The delegate's network; `None` for an interface that this plugin makes itself.
@@ -129,7 +132,9 @@ pub(crate) struct Open {
 impl Records {
     /// Those below the folder of this node's state.
     pub(crate) fn new(state_dir: &Path) -> Records {
-        Records { folder: state_dir.join("containers") }
+        Records {
+            folder: state_dir.join("containers"),
+        }
     }
 
     /// Opens the document of an attachment, which may be empty. The lock is waited for.
@@ -143,12 +148,27 @@ impl Records {
     pub(crate) fn open_at(path: PathBuf) -> Result<Open, Error> {
         let lock = Lock::acquire(&path.with_extension("lock"))?;
         let record = files::read(&path)?.unwrap_or_default();
-        Ok(Open { record: Mutex::new(record), is_abandoned: AtomicBool::new(false), path, lock })
+        Ok(Open {
+            record: Mutex::new(record),
+            is_abandoned: AtomicBool::new(false),
+            path,
+            lock,
+        })
     }
 
     /// Reads the document of an attachment without its lock.
-    pub(crate) fn find(&self, network: &str, container: &str, ifname: &str) -> Result<Option<Record>, Error> {
-        files::read(&self.folder.join(network).join(format!("{container}:{ifname}.json")))
+    pub(crate) fn find(
+        &self,
+        network: &str,
+        container: &str,
+        ifname: &str,
+    ) -> Result<Option<Record>, Error> {
+        files::read(
+            &self
+                .folder
+                .join(network)
+                .join(format!("{container}:{ifname}.json")),
+        )
     }
 
     /// The documents of one network.
@@ -173,7 +193,10 @@ impl Records {
 impl Open {
     /// The document as it is.
     pub(crate) fn get(&self) -> Record {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.record
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Changes the document, in memory and on disk.

@@ -45,7 +45,11 @@ pub(crate) fn complete(outcomes: Vec<Outcome>, netns: &str) -> Success {
     let mut all = Success::default();
     for outcome in outcomes {
         let first = all.interfaces.len();
-        let mac = outcome.link.as_ref().map(|link| format_mac(&link.mac)).unwrap_or_default();
+        let mac = outcome
+            .link
+            .as_ref()
+            .map(|link| format_mac(&link.mac))
+            .unwrap_or_default();
         let own = Interface {
             name: outcome.ifname.clone(),
             mac,
@@ -79,8 +83,15 @@ pub(crate) fn complete(outcomes: Vec<Outcome>, netns: &str) -> Success {
 }
 
 fn ips(addresses: &Addresses, interface: Option<usize>) -> Vec<Ip> {
-    let nets = [&addresses.ip, &addresses.ip6].into_iter().filter_map(|address| net(address));
-    nets.map(|address| Ip { address, gateway: None, interface }).collect()
+    let nets = [&addresses.ip, &addresses.ip6]
+        .into_iter()
+        .filter_map(|address| net(address));
+    nets.map(|address| Ip {
+        address,
+        gateway: None,
+        interface,
+    })
+    .collect()
 }
 
 #[cfg(test)]
@@ -91,7 +102,12 @@ mod tests {
 
     fn example() -> Vec<Outcome> {
         let calico = br#"{"cniVersion":"0.2.0","ip4":{"ip":"192.168.102.141/32"}}"#;
-        let link = |mac: u8| Some(Link { mac: vec![2, 0, 0, 0, 0, mac], ..Link::default() });
+        let link = |mac: u8| {
+            Some(Link {
+                mac: vec![2, 0, 0, 0, 0, mac],
+                ..Link::default()
+            })
+        };
         vec![
             Outcome {
                 ifname: "eth0".into(),
@@ -102,7 +118,10 @@ mod tests {
             Outcome {
                 ifname: "oampub1".into(),
                 delegated: None,
-                addresses: Addresses { ip: "10.2.157.1/27".into(), ip6: String::new() },
+                addresses: Addresses {
+                    ip: "10.2.157.1/27".into(),
+                    ip6: String::new(),
+                },
                 link: link(2),
             },
         ]
@@ -111,7 +130,9 @@ mod tests {
     /// `TestMergeCniResults` of the original, with the example pod.
     #[test]
     fn as_the_original() {
-        let text = compatible(example(), "cid").to_json(Version::V0_3_1).unwrap();
+        let text = compatible(example(), "cid")
+            .to_json(Version::V0_3_1)
+            .unwrap();
         let compact: String = text.split_whitespace().collect();
         assert_eq!(
             compact,
@@ -130,7 +151,11 @@ mod tests {
             ..Outcome::default()
         });
         let result = complete(outcomes, "/ns");
-        let interfaces: Vec<_> = result.interfaces.iter().map(|i| (i.name.as_str(), i.sandbox.as_str(), i.mac.as_str())).collect();
+        let interfaces: Vec<_> = result
+            .interfaces
+            .iter()
+            .map(|i| (i.name.as_str(), i.sandbox.as_str(), i.mac.as_str()))
+            .collect();
         assert_eq!(
             interfaces,
             [

@@ -13,8 +13,8 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use k8s::{DanmOptions, DanmPool};
 use bitmap::Bitmap;
+use k8s::{DanmOptions, DanmPool};
 use subnet::{Subnet, default_pool};
 
 /// What a pod asks for or has: an address of each family in the words of annotation and DanmEp. Empty is nothing,

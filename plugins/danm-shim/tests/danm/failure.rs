@@ -26,22 +26,35 @@ fn a_failing_delegate_is_rolled_back() {
 fn one_interface_of_several_fails() {
     let world = World::new();
     world.network("l2", json!({"host_device": "m0"}));
-    world.pod("p", &json!([
-        {"clusterNetwork": "oampub", "ip": "dynamic"},
-        {"clusterNetwork": "oampub", "ip": "10.2.157.7"},
-        {"clusterNetwork": "l2", "ip": "dynamic"},
-    ]));
+    world.pod(
+        "p",
+        &json!([
+            {"clusterNetwork": "oampub", "ip": "dynamic"},
+            {"clusterNetwork": "oampub", "ip": "10.2.157.7"},
+            {"clusterNetwork": "l2", "ip": "dynamic"},
+        ]),
+    );
     let error = world.error("ADD", "p");
-    assert!(error.contains("network:l2") && error.contains("L2 network"), "{error}");
+    assert!(
+        error.contains("network:l2") && error.contains("L2 network"),
+        "{error}"
+    );
     world.is_clean(ALLOC);
 }
 
 #[test]
 fn every_request_that_fails() {
-    for (method, path) in [("GET", "/pods/"), ("GET", "/clusternetworks/"), ("PATCH", "/clusternetworks/"), ("POST", "/danmeps")] {
+    for (method, path) in [
+        ("GET", "/pods/"),
+        ("GET", "/clusternetworks/"),
+        ("PATCH", "/clusternetworks/"),
+        ("POST", "/danmeps"),
+    ] {
         let world = World::new();
         world.simple_pod("p", "oampub");
-        world.cluster.strike(Fault::on(method, path, Effect::Answer(403, None)).nth(1));
+        world
+            .cluster
+            .strike(Fault::on(method, path, Effect::Answer(403, None)).nth(1));
         world.error("ADD", "p");
         world.is_clean(ALLOC);
         world.cluster.heal();
@@ -58,7 +71,9 @@ fn del_without_api_server() {
     world.simple_pod("p", "oampub");
     world.ok("ADD", "p");
     world.conf["apiTimeout"] = json!(1);
-    world.cluster.strike(Fault::on("", "", Effect::Answer(403, None)));
+    world
+        .cluster
+        .strike(Fault::on("", "", Effect::Answer(403, None)));
     world.ok("DEL", "p");
     assert_eq!(world.links(), ["lo"]);
     assert_eq!(world.alloc("oampub"), "wBCAAQ==");
@@ -110,7 +125,12 @@ fn killed_while_a_request_is_on_its_way() {
         world.cluster.strike(Fault::on(method, path, late));
         let mut child = world.start("ADD", "p", &world.bed.path);
         let end = Instant::now() + Duration::from_secs(20);
-        while !world.cluster.requests().iter().any(|request| request.method == method) {
+        while !world
+            .cluster
+            .requests()
+            .iter()
+            .any(|request| request.method == method)
+        {
             assert!(Instant::now() < end, "{method} was not sent");
             sleep(Duration::from_millis(5));
         }
@@ -126,10 +146,19 @@ fn killed_while_a_request_is_on_its_way() {
 #[test]
 fn tenants_that_are_not_allowed() {
     let world = World::new();
-    world.object("ClusterNetwork", "closed", &json!({"NetworkID": "closed", "NetworkType": "macvlan",
-        "AllowedTenants": ["kube-system"], "Options": {"cidr": "10.9.0.0/24"}}));
+    world.object(
+        "ClusterNetwork",
+        "closed",
+        &json!({"NetworkID": "closed", "NetworkType": "macvlan",
+        "AllowedTenants": ["kube-system"], "Options": {"cidr": "10.9.0.0/24"}}),
+    );
     world.simple_pod("p", "closed");
     let error = world.error("ADD", "p");
-    assert!(error.contains("Pod:p's namespace:default is not in the AllowedTenants whitelist of network:closed"), "{error}");
+    assert!(
+        error.contains(
+            "Pod:p's namespace:default is not in the AllowedTenants whitelist of network:closed"
+        ),
+        "{error}"
+    );
     world.is_clean(ALLOC);
 }

@@ -1,4 +1,4 @@
-//! A node with an API server, a pod, and the delegate `macvlan`, whose links are dummies.
+//! A node with an API server, a pod, and the delegate `macvlan`, a script.
 
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -22,7 +22,7 @@ ADD)
     result=$(printf %s "$conf" | DIR/danm) || { echo "$result"; exit 1; }
     address=$(printf %s "$result" | sed -n 's/.*"address": *"\([^"]*\)".*/\1/p' | head -n 1)
     test -e DIR/dry || {
-        nsenter --net="$CNI_NETNS" ip link add "$CNI_IFNAME" type dummy || exit 1
+        ip link add "$CNI_IFNAME" link m0 netns "$CNI_NETNS" type macvlan mode bridge || exit 1
         nsenter --net="$CNI_NETNS" ip addr add "$address" dev "$CNI_IFNAME" || exit 1
     }
     test ! -e DIR/sleep || sleep 30
@@ -49,15 +49,25 @@ impl World {
         let bed = Bed::new();
         let cluster = Cluster::start().unwrap();
         let kubeconfig = dir.join("kubeconfig");
-        cluster.write_kubeconfig(&kubeconfig, &cluster.token_user()).unwrap();
+        cluster
+            .write_kubeconfig(&kubeconfig, &cluster.token_user())
+            .unwrap();
         symlink(env!("CARGO_BIN_EXE_danm-shim"), dir.join("danm")).unwrap();
         let conf = json!({"cniVersion": "1.1.0", "name": "danm", "type": "danm", "kubeconfig": kubeconfig,
             "stateDir": dir.join("state"), "cniDir": dir});
-        let world = World { bed, cluster, dir, conf };
+        let world = World {
+            bed,
+            cluster,
+            dir,
+            conf,
+        };
         world.script("macvlan", DELEGATE);
-        world.network("oampub", json!({"host_device": "m0", "container_prefix": "oampub", "rt_tables": 107,
+        world.network(
+            "oampub",
+            json!({"host_device": "m0", "container_prefix": "oampub", "rt_tables": 107,
             "cidr": "10.2.157.0/27", "alloc": "gBCAAQ==",
-            "allocation_pool": {"start": "10.2.157.1", "end": "10.2.157.30", "lastIp": ""}}));
+            "allocation_pool": {"start": "10.2.157.1", "end": "10.2.157.30", "lastIp": ""}}),
+        );
         world
     }
 
@@ -70,7 +80,11 @@ impl World {
 
     /// Makes a ClusterNetwork.
     pub(crate) fn network(&self, name: &str, options: Value) {
-        self.object("ClusterNetwork", name, &json!({"NetworkID": name, "NetworkType": "macvlan", "Options": options}));
+        self.object(
+            "ClusterNetwork",
+            name,
+            &json!({"NetworkID": name, "NetworkType": "macvlan", "Options": options}),
+        );
     }
 
     pub(crate) fn object(&self, kind: &str, name: &str, spec: &Value) {
@@ -113,7 +127,9 @@ impl World {
     }
 
     fn run(&self, verb: &str, pod: &str) -> Output {
-        self.start(verb, pod, &self.bed.path).wait_with_output().unwrap()
+        self.start(verb, pod, &self.bed.path)
+            .wait_with_output()
+            .unwrap()
     }
 
     /// Runs a verb that must succeed; `null` is an empty answer.
@@ -138,11 +154,15 @@ impl World {
     pub(crate) fn alloc(&self, network: &str) -> String {
         let path = format!("/apis/danm.k8s.io/v1/clusternetworks/{network}");
         let network = self.cluster.get(&path).unwrap();
-        network["spec"]["Options"]["alloc"].as_str().unwrap_or_default().to_owned()
+        network["spec"]["Options"]["alloc"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     pub(crate) fn endpoints(&self) -> Vec<Value> {
-        self.cluster.list("/apis/danm.k8s.io/v1/namespaces/default/danmeps")
+        self.cluster
+            .list("/apis/danm.k8s.io/v1/namespaces/default/danmeps")
     }
 
     /// Nothing is left but the network as it was.
@@ -150,7 +170,11 @@ impl World {
         assert_eq!(self.alloc("oampub"), alloc);
         assert_eq!(self.endpoints(), Vec::<Value>::new());
         let records = self.dir.join("state/containers/danm");
-        let left: Vec<_> = fs::read_dir(records).into_iter().flatten().flatten().collect();
+        let left: Vec<_> = fs::read_dir(records)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect();
         assert!(left.is_empty(), "{left:?}");
         assert_eq!(self.links(), ["lo"]);
     }
@@ -159,7 +183,10 @@ impl World {
     pub(crate) fn links(&self) -> Vec<String> {
         let text = self.bed.in_pod("ip -j link");
         let links: Vec<Value> = serde_json::from_str(&text).unwrap();
-        links.iter().map(|link| link["ifname"].as_str().unwrap().to_owned()).collect()
+        links
+            .iter()
+            .map(|link| link["ifname"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     pub(crate) fn calls(&self) -> Vec<String> {

@@ -192,8 +192,14 @@ mod tests {
             "allocation_pool":{"start":"10.2.157.1","end":"10.2.157.30","lastIp":""},"cidr":"10.2.157.0/27"}}}"#;
         let network: DanmNetwork = serde_json::from_str(text).unwrap();
         let options = &network.spec.options;
-        assert_eq!((network.spec.network_id.as_str(), options.rt_tables), ("oampub", 107));
-        assert_eq!(options.allocation_pool.as_ref().unwrap().start, "10.2.157.1");
+        assert_eq!(
+            (network.spec.network_id.as_str(), options.rt_tables),
+            ("oampub", 107)
+        );
+        assert_eq!(
+            options.allocation_pool.as_ref().unwrap().start,
+            "10.2.157.1"
+        );
         assert_eq!(options.allocation_pool_v6, Some(DanmPool::default()));
         let bare: DanmNetwork = serde_json::from_str(r#"{"spec":{"Options":null}}"#).unwrap();
         assert_eq!(bare, DanmNetwork::default());
