@@ -19,8 +19,8 @@ KNOWN_GO := conformance/known/containernetworking-plugins-1.1.1.json
 LAB = $(CURDIR)/conformance/lab/lab.sh
 IN_LAB = $(strip $(foreach kind,$(filter macvlan ipvlan,$(PLUGINS)),$(if $(shell conformance/lab/has-link.sh $(kind) && echo yes),,$(kind))))
 ON_KERNEL = $(filter-out $(IN_LAB),$(PLUGINS))
-# Debian's portmap has one backend; its ipvlan is asked in one way of working, because the lab is slow.
-of_go = $(patsubst portmap,portmap-iptables,$(patsubst ipvlan,ipvlan-ipam,$(1)))
+# Debian's portmap has one backend; its ipvlan is asked in one way of working, because the lab is slow. multus is not among them.
+of_go = $(patsubst portmap,portmap-iptables,$(patsubst ipvlan,ipvlan-ipam,$(filter-out multus,$(1))))
 SUITE = $(RELEASE)/cni-conformance
 RUNNER = CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER
 
@@ -81,6 +81,11 @@ ifneq ($(IN_LAB),)
 	$(say) "conformance on the other kernel: the Go $(IN_LAB) at 1.0.0"
 	@$(LAB) -t 1200 $(SUITE) --bin-dir $(GO_PLUGINS) --known $(KNOWN_GO) --cni-version 1.0.0 $(call of_go,$(IN_LAB))
 endif
+
+.PHONY: bench
+bench: setup-test build harness ## what a call costs, ours beside the Go plugins in GO_PLUGINS
+	$(say) "costs of the plugins in $(RELEASE) and of those in $(GO_PLUGINS)"
+	@$(RELEASE)/cni-bench --bin-dir $(RELEASE) --peer $(GO_PLUGINS)
 
 .PHONY: lint
 lint: setup-build ## formatting and lints; licences too when cargo-deny is installed

@@ -104,7 +104,8 @@ fn static_delegates(t: &Trial) -> Verdict {
     let mut node = alone(t)?;
     node.spy("spy-b")?;
     let second = json!({"cniVersion": t.version.as_str(), "name": "net-b", "type": "spy-b"});
-    node.runtime.config["delegates"][1] = second;
+    let first = node.runtime.config["delegates"][0].clone();
+    node.runtime.config["delegates"] = json!([first, second]);
     let result = node.add()?;
     ensure!(
         result["ips"][0]["address"] == "10.1.0.2/24",
@@ -235,7 +236,7 @@ fn cluster_network_without_cluster(t: &Trial) -> Verdict {
     node.runtime.config["clusterNetwork"] = "net-a".into();
     remove(&mut node.runtime.config, "delegates");
     // In-cluster access is named by two variables that this call does not have.
-    is_refused(t, &node, &[], &["net-a"])
+    is_refused(t, &node, &[INVALID_CONFIG], &["net-a"])
 }
 
 fn kubeconfig_missing(t: &Trial) -> Verdict {

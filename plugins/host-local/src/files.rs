@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use cni::{Code, Error};
+use nix::unistd::AccessFlags;
 
 /// `open /a/b: no such file or directory`, as the original says it. Code 5.
 pub(crate) fn failed(step: &str, path: &Path, error: &io::Error) -> Error {
@@ -53,6 +54,17 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), Error> {
         },
         made => made.map_err(|e| failed("mkdir", path, &e)),
     }
+}
+
+/// Whether [`make_directory`] would work, as far as can be told without trying. The error is the one it would give.
+pub(crate) fn check_can_make(path: &Path) -> Result<(), Error> {
+    let above = path.ancestors().find(|above| above.exists());
+    let above = above.unwrap_or(Path::new("."));
+    if !above.is_dir() {
+        return Err(failed("mkdir", above, &nix::errno::Errno::ENOTDIR.into()));
+    }
+    let access = nix::unistd::access(above, AccessFlags::W_OK);
+    access.map_err(|errno| failed("mkdir", path, &errno.into()))
 }
 
 /// Whether a file is not there because its directory is not there either, or is none.

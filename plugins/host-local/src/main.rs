@@ -102,8 +102,9 @@ impl Plugin for HostLocal {
     fn status(&self, call: &Call<Conf>) -> Result<(), Error> {
         let request = Request::read(call)?;
         let unavailable = |why: Error| Error::new(Code::NotAvailable, why.to_string());
-        let Some(pool) = Pool::open_read_only(&conf::pool(call)?).map_err(unavailable)? else {
-            return Ok(());
+        let path = conf::pool(call)?;
+        let Some(pool) = Pool::open_read_only(&path).map_err(unavailable)? else {
+            return files::check_can_make(&path).map_err(unavailable);
         };
         pool.check_writable().map_err(unavailable)?;
         let taken = pool.taken().map_err(unavailable)?;

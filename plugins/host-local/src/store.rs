@@ -19,9 +19,10 @@ use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use cni::Error;
+use cni::{Code, Error};
+use skel::Lock;
 
 use crate::boot::BootId;
 use crate::files::{failed, is_missing, make_directory, write_new};
@@ -30,6 +31,10 @@ use crate::index::{self, Entry, Index};
 use crate::lease::{Held, Owner};
 
 mod scan;
+
+/// How long to wait for the lock: as long as a kubelet waits for its runtime. Holders need milliseconds, but the original on a big
+/// pool tenths of a second, and dozens of those may be in front of us.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A locked pool. Dropped without [`Pool::keep`] it gives back what was reserved through it.
 #[derive(Debug)]
@@ -102,12 +107,17 @@ impl Pool {
             Err(e) if is_missing(&e) => return Ok(None),
             lock => lock.map_err(|e| failed("open", &file, &e))?,
         };
-        let locked = if writable {
-            lock.lock()
+        let kind = if writable {
+            Lock::Exclusive
         } else {
-            lock.lock_shared()
+            Lock::Shared
         };
-        locked.map_err(|e| failed("flock", &file, &e))?;
+        let taken = kind.take(&lock, PATIENCE);
+        if !taken.map_err(|e| failed("flock", &file, &e))? {
+            let (path, seconds) = (file.display(), PATIENCE.as_secs());
+            let why = format!("another process has kept {path} locked for {seconds} seconds");
+            return Err(Error::new(Code::TryAgainLater, why).details("lslocks names it"));
+        }
         let directory = File::open(path).map_err(|e| failed("open", path, &e))?;
         let index = Index::open(&path.join(".index/owners"), writable).ok();
         let mut pool = Pool {

@@ -14,7 +14,7 @@ use crate::nftables::Nftables;
 
 /// Writes, compares and removes rules.
 ///
-/// What `remove` and `collect` return are the forwards they have taken away.
+/// `remove` and `collect` add to `removed` the forwards they have taken away, also when they fail in the end.
 pub(crate) trait Backend {
     /// Whether it can work here for these families; the text says why not.
     fn usable(&self, families: &[Family]) -> Result<(), String>;
@@ -23,9 +23,14 @@ pub(crate) trait Backend {
     /// Compares the rules with what `add` would write.
     fn check(&self, job: &Job) -> Result<(), Error>;
     /// Removes the rules of an attachment, whoever of the two implementations made them.
-    fn remove(&self, attachment: &Attachment) -> Result<Vec<Forward>, Error>;
+    fn remove(&self, attachment: &Attachment, removed: &mut Vec<Forward>) -> Result<(), Error>;
     /// Removes the rules of attachments to `network` that are not in `valid`.
-    fn collect(&self, network: &str, valid: &[Valid]) -> Result<Vec<Forward>, Error>;
+    fn collect(
+        &self,
+        network: &str,
+        valid: &[Valid],
+        removed: &mut Vec<Forward>,
+    ) -> Result<(), Error>;
 }
 
 /// Both, in the order in which they are preferred.

@@ -52,7 +52,7 @@ impl Plugin for Portmap {
         // Registered before the step: a dual-stack set-up may fail between its families.
         let attachment = job.attachment.clone();
         undo.push("remove the port mappings", move || {
-            backend.remove(&attachment).map(drop)
+            backend.remove(&attachment, &mut Vec::new())
         });
         backend.add(&job)?;
         let forwards: Vec<Forward> = job
@@ -71,8 +71,9 @@ impl Plugin for Portmap {
     /// Needs neither `prevResult` nor `runtimeConfig`: the rules say whose they are, and what they do.
     fn del(&self, call: &Call<Conf>) -> Result<(), Error> {
         let attachment = attachment(call);
-        let removals = backend::ALL.map(|backend| backend.remove(&attachment));
-        finish(removals)
+        let mut removed = Vec::new();
+        let removals = backend::ALL.map(|backend| backend.remove(&attachment, &mut removed));
+        finish(&removed, removals)
     }
 
     fn check(&self, call: &Call<Conf>) -> Result<(), Error> {
@@ -97,8 +98,9 @@ impl Plugin for Portmap {
     }
 
     fn gc(&self, call: &Call<Conf>, valid: &[cni::Attachment]) -> Result<(), Error> {
-        let network = &call.net.name;
-        finish(backend::ALL.map(|backend| backend.collect(network, valid)))
+        let (network, mut removed) = (&call.net.name, Vec::new());
+        let removals = backend::ALL.map(|backend| backend.collect(network, valid, &mut removed));
+        finish(&removed, removals)
     }
 
     fn status(&self, call: &Call<Conf>) -> Result<(), Error> {
@@ -153,14 +155,10 @@ fn families(job: &Job) -> Vec<Family> {
 }
 
 /// Forgets the connections of what was removed, and joins what failed.
-fn finish<const N: usize>(removals: [Result<Vec<Forward>, Error>; N]) -> Result<(), Error> {
-    let (mut removed, mut errors) = (Vec::new(), Vec::new());
-    for removal in removals {
-        match removal {
-            Ok(forwards) => removed.extend(forwards),
-            Err(e) => errors.push(e),
-        }
-    }
-    stale::forget_own(&removed);
-    Error::join(errors)
+fn finish<const N: usize>(
+    removed: &[Forward],
+    removals: [Result<(), Error>; N],
+) -> Result<(), Error> {
+    stale::forget_own(removed);
+    Error::join(removals.into_iter().filter_map(Result::err).collect())
 }

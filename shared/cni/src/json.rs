@@ -14,7 +14,7 @@ use serde::de::{
     self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess,
     Visitor,
 };
-use serde::{Deserialize, Serialize, forward_to_deserialize_any};
+use serde::{Deserialize, Serialize, Serializer, forward_to_deserialize_any};
 
 pub use object::Object;
 
@@ -94,6 +94,11 @@ impl Value {
 }
 
 impl ReadError {
+    /// The same error, told by one who knows in which member the document is.
+    pub fn within(self, key: &str) -> ReadError {
+        self.under(key)
+    }
+
     pub(crate) fn under(mut self, place: &str) -> ReadError {
         if !self.path.is_empty() && !self.path.starts_with('[') {
             self.path.insert(0, '.');
@@ -120,6 +125,25 @@ impl de::Error for ReadError {
         ReadError {
             path: String::new(),
             msg: msg.to_string(),
+        }
+    }
+}
+
+/// A tree is written as it was read: keys in order, duplicates kept.
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Value::Null => serializer.serialize_unit(),
+            Value::Bool(b) => serializer.serialize_bool(*b),
+            Value::Integer(n) => match (i64::try_from(*n), u64::try_from(*n)) {
+                (Ok(n), _) => serializer.serialize_i64(n),
+                (_, Ok(n)) => serializer.serialize_u64(n),
+                _ => serializer.serialize_i128(*n),
+            },
+            Value::Float(n) => serializer.serialize_f64(*n),
+            Value::String(s) => serializer.serialize_str(s),
+            Value::Array(items) => serializer.collect_seq(items),
+            Value::Object(members) => serializer.collect_map(members.iter().map(|(k, v)| (k, v))),
         }
     }
 }
@@ -404,5 +428,12 @@ mod tests {
         };
         let keys: Vec<_> = members.iter().map(|(k, _)| k.as_str()).collect();
         assert_eq!(keys, ["b", "a", "b"]);
+    }
+
+    #[test]
+    fn a_tree_is_written_as_it_was_read() {
+        let text = r#"{"b":1,"a":[2.5,2.0,"<x>",true,[],{}],"b":null,"n":18446744073709551615}"#;
+        let tree = Value::parse(text.as_bytes()).unwrap();
+        assert_eq!(serde_json::to_string(&tree).unwrap(), text);
     }
 }

@@ -126,7 +126,7 @@ impl ResultCache {
         let write = || {
             make.create(folder)?;
             // libcni passes over what it can't read in its folder, and a killed writer's file goes with the next one.
-            let new = folder.join(format!(".{name}.new"));
+            let new = unfinished(&target);
             let mut options = OpenOptions::new();
             options.write(true).create(true).truncate(true).mode(0o600);
             let mut file: File = options.open(&new)?;
@@ -136,14 +136,18 @@ impl ResultCache {
         write().map_err(|e: io::Error| failed("write", &target, &e))
     }
 
-    /// Forgets an attachment. Not there is success. Errors, code 5: it can't be removed.
+    /// Forgets an attachment, and what a killed writer has left of it. Not there is success.
+    ///
+    /// Errors, code 5: it can't be removed.
     pub fn remove(&self, network: &str, of: &Parameters) -> Result<(), Error> {
         for path in self.paths(network, of)? {
-            match fs::remove_file(&path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    return Err(failed("remove", &path, &e));
+            for path in [unfinished(&path), path] {
+                match fs::remove_file(&path) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                        return Err(failed("remove", &path, &e));
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
         }
         Ok(())
@@ -183,6 +187,12 @@ impl ResultCache {
             .map(|folder| folder.join(&name))
             .collect())
     }
+}
+
+/// What a file is called while it is written.
+fn unfinished(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.new"))
 }
 
 /// Names become a path, so they are judged first. Errors: code 4 and 7.

@@ -18,4 +18,4 @@ mod runtime;
 
 pub use cache::{Cached, ResultCache};
 pub use delegate::Delegate;
-pub use runtime::{Parameters, Runtime};
+pub use runtime::{NotAdded, Parameters, Runtime};

@@ -34,6 +34,32 @@ pub struct Parameters {
     pub capability_args: Object,
 }
 
+/// Why an attachment was not made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NotAdded {
+    /// What failed.
+    pub error: Error,
+    /// Whether nothing of it is left: false when a DEL of the roll-back failed too, and has to be run again.
+    pub taken_back: bool,
+}
+
+/// Before anything was run.
+impl From<Error> for NotAdded {
+    fn from(error: Error) -> NotAdded {
+        NotAdded {
+            error,
+            taken_back: true,
+        }
+    }
+}
+
+/// Who only passes the error on needs no more.
+impl From<NotAdded> for Error {
+    fn from(e: NotAdded) -> Error {
+        e.error
+    }
+}
+
 impl Parameters {
     /// Judges the container's id and the interface's name. Code 4.
     pub fn check(&self) -> Result<(), Error> {
@@ -54,16 +80,9 @@ impl Runtime {
     /// When a plugin fails, or its answer is unusable, DEL of it and of those before it has been run in reverse before
     /// this returns. Errors: code 1, 4 or 7 when network or parameters are invalid (nothing was run); the plugin's
     /// own code and details; 11 for a plugin that took too long.
-    pub fn add(&self, network: &Network, of: &Parameters) -> Result<Success, Error> {
-        names::network(&network.name)?;
+    pub fn add(&self, network: &Network, of: &Parameters) -> Result<Success, NotAdded> {
         of.check()?;
-        version_for(Verb::Add, network)?;
-        let find = |plugin: &PluginConf| {
-            Delegate::find(&plugin.kind, &self.path)
-                .map_err(|e| in_list(network, plugin, Verb::Add, e))
-        };
-        let delegates: Vec<Delegate> =
-            network.plugins.iter().map(find).collect::<Result<_, _>>()?;
+        let delegates = self.ready(network)?;
         let mut result: Option<Success> = None;
         for (index, (plugin, delegate)) in network.plugins.iter().zip(&delegates).enumerate() {
             let prev = result.as_ref().map(|r| written(r, &network.cni_version));
@@ -74,17 +93,36 @@ impl Runtime {
             match added {
                 Ok(next) => result = Some(next),
                 Err(e) => {
-                    self.take_back(network, of, index);
-                    return Err(in_list(network, plugin, Verb::Add, e));
+                    return Err(NotAdded {
+                        taken_back: self.take_back(network, of, index, is_refusal(&e)),
+                        error: in_list(network, plugin, Verb::Add, e),
+                    });
                 }
             }
         }
         let result = result.unwrap_or_default();
-        if let Err(e) = self.cache.write(network, of, &result) {
-            self.take_back(network, of, network.plugins.len());
-            return Err(e);
+        if let Err(error) = self.cache.write(network, of, &result) {
+            let taken_back = self.take_back(network, of, network.plugins.len(), false);
+            return Err(NotAdded { error, taken_back });
         }
         Ok(result)
+    }
+
+    /// Whether an ADD of this network could be started, without starting it. Errors: as [`Runtime::add`] gives before
+    /// it has run anything; 999 for a plugin that is not there.
+    pub fn judge(&self, network: &Network) -> Result<(), Error> {
+        self.ready(network).map(drop)
+    }
+
+    /// The network's plugins, all of them found.
+    fn ready(&self, network: &Network) -> Result<Vec<Delegate>, Error> {
+        names::network(&network.name)?;
+        version_for(Verb::Add, network)?;
+        let find = |plugin: &PluginConf| {
+            Delegate::find(&plugin.kind, &self.path)
+                .map_err(|e| in_list(network, plugin, Verb::Add, e))
+        };
+        network.plugins.iter().map(find).collect()
     }
 
     /// Detaches: DEL of every plugin in reverse, with the cached result as `prevResult` from 0.4.0 on. A plugin that
@@ -201,15 +239,26 @@ impl Runtime {
     }
 
     /// DEL of the plugins up to `last` in reverse, after an ADD that failed there. What fails is only logged: the
-    /// error to report is the ADD's.
-    fn take_back(&self, network: &Network, of: &Parameters, last: usize) {
-        for plugin in network.plugins.iter().take(last + 1).rev() {
+    /// error to report is the ADD's. Returns whether nothing is left: none failed, or only the last one, which has
+    /// refused its request both times and so has never done anything.
+    fn take_back(
+        &self,
+        network: &Network,
+        of: &Parameters,
+        last: usize,
+        was_refused: bool,
+    ) -> bool {
+        let mut all = true;
+        let ran = network.plugins.iter().enumerate().take(last + 1);
+        for (index, plugin) in ran.rev() {
             let request = request(network, plugin, of, None);
             if let Err(e) = self.call(Verb::Del, &plugin.kind, &request, of) {
+                all &= index == last && was_refused && is_refusal(&e);
                 let e = in_list(network, plugin, Verb::Del, e);
                 log::warn!("roll-back of network {:?}: {e}", network.name);
             }
         }
+        all
     }
 
     /// The cached result in the network's version.
@@ -277,6 +326,11 @@ fn version_for(verb: Verb, network: &Network) -> Result<Version, Error> {
         ),
         None => e,
     })
+}
+
+/// Whether a plugin has found fault with its request, before any work.
+fn is_refusal(e: &Error) -> bool {
+    matches!(e.code.number(), 1 | 2 | 4 | 6 | 7)
 }
 
 fn attachment(valid: &Attachment) -> Object {

@@ -16,6 +16,7 @@ mod check;
 mod configure;
 pub mod conntrack;
 mod dad;
+mod default_route;
 mod error;
 pub mod fib;
 mod kind;

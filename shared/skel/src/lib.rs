@@ -5,6 +5,7 @@
 //! namespace, that stdout carries one document written once, and that an ADD which fails at any point, even
 //! while its result is being delivered, is undone.
 
+mod lock;
 mod logger;
 mod process;
 mod request;
@@ -14,8 +15,10 @@ mod undo;
 use cni::{Attachment, Error, NetConf, Success, Verb, Version};
 use serde::de::DeserializeOwned;
 
-pub use process::run;
-pub use typing::warn_of_typing_errors;
+pub use lock::Lock;
+pub use logger::{PANIC, log_also_to};
+pub use process::{run, variable};
+pub use typing::{nearly, warn_of_typing_errors};
 pub use undo::Undo;
 
 /// A CNI plugin: one method for each verb that does work.

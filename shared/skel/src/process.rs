@@ -19,16 +19,10 @@ const STDIN_LIMIT: Duration = Duration::from_millis(100);
 ///
 /// Exit status 0 is success; 1 is a failure that a CNI error object on stdout describes.
 pub fn run<P: Plugin>(plugin: P) -> ExitCode {
-    let variable = |name: &str| {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the one place where the environment is read"
-        )]
-        let value = std::env::var_os(name).unwrap_or_default();
-        value.to_string_lossy().into_owned()
-    };
     logger::install(P::NAME, Some(&variable("CNI_LOG_LEVEL")));
-    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    std::panic::set_hook(Box::new(
+        |panic| log::error!(target: logger::PANIC, "{panic}"),
+    ));
     let env = Environment {
         command: variable("CNI_COMMAND"),
         container_id: variable("CNI_CONTAINERID"),
@@ -56,6 +50,16 @@ pub fn run<P: Plugin>(plugin: P) -> ExitCode {
         log::error!("{error}; and the runtime could not be told: {e}");
     }
     ExitCode::FAILURE
+}
+
+/// A variable of the environment; empty when it is not set. What the spec defines is in [`crate::Call`].
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the environment is read"
+)]
+pub fn variable(name: &str) -> String {
+    let value = std::env::var_os(name).unwrap_or_default();
+    value.to_string_lossy().into_owned()
 }
 
 /// Runs the verb. On success the answer, if the verb has one, has been written.

@@ -31,9 +31,13 @@ pub fn warn_of_typing_errors(stdin: &[u8], own: &[&str]) {
     }
 }
 
-/// The known key that `key` is almost, but not quite.
 fn meant<'a>(key: &str, own: &[&'a str]) -> Option<&'a str> {
-    let mut known = COMMON.iter().chain(own).copied();
+    nearly(key, COMMON.iter().chain(own).copied())
+}
+
+/// The known key that `key` is almost, but not quite; for documents that are no configuration.
+pub fn nearly<'a>(key: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    let mut known = known;
     let plain = |text: &str| text.replace(['_', '-'], "").to_ascii_lowercase();
     if known.clone().any(|known| known.eq_ignore_ascii_case(key)) {
         return None;

@@ -361,6 +361,13 @@ fn a_read_only_file_system() {
     call("DEL", "c2", &conf).ok();
     call("CHECK", "c1", &conf).ok();
     assert!(call("STATUS", "", &conf).refused().starts_with("50 open "));
+    let mut fresh = conf.clone();
+    fresh["name"] = "fresh".into();
+    let refused = call("STATUS", "", &fresh).refused();
+    assert!(
+        refused.starts_with("50 mkdir "),
+        "a pool that is not there yet: {refused}"
+    );
     tmpfs.remount("rw");
     call("DEL", "c1", &conf).ok();
     assert_eq!(store.addresses(), [""; 0]);

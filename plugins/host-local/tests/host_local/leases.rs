@@ -243,6 +243,8 @@ fn data_dir_is_a_file() {
     conf["ipam"]["dataDir"] = json!(path);
     let not_a_directory = format!("5 mkdir {}: not a directory", path.display());
     assert_eq!(call("ADD", "c1", &conf).refused(), not_a_directory);
+    let not_available = not_a_directory.replacen('5', "50", 1);
+    assert_eq!(call("STATUS", "", &conf).refused(), not_available);
     call("DEL", "c1", &conf).ok();
 }
 

@@ -3,18 +3,17 @@
 //! The lock is a courtesy between our own processes. What must never happen twice, the shared rules, does not
 //! depend on it (see the `script` module), so that a host where no lock can be had still works.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cni::{Code, Error};
+use skel::Lock;
 
 const DIRECTORY: &str = "/run/cni";
 const FILE: &str = "/run/cni/portmap.lock";
 const PATIENCE: Duration = Duration::from_secs(20);
-const PAUSE: Duration = Duration::from_millis(1);
 
 /// Takes the lock; the kernel gives it back when the file is closed, however the process ends.
 ///
@@ -29,20 +28,16 @@ pub(super) fn take() -> Result<Option<File>, Error> {
             return Ok(None);
         }
     };
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(Some(file)),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(PAUSE),
-            Err(TryLockError::WouldBlock) => {
-                let seconds = PATIENCE.as_secs();
-                let why = format!("another portmap has kept {FILE} locked for {seconds} seconds");
-                return Err(Error::new(Code::TryAgainLater, why));
-            }
-            Err(TryLockError::Error(e)) => {
-                log::warn!("{FILE} can't be locked: {e}");
-                return Ok(None);
-            }
+    match Lock::Exclusive.take(&file, PATIENCE) {
+        Ok(true) => Ok(Some(file)),
+        Ok(false) => {
+            let seconds = PATIENCE.as_secs();
+            let why = format!("another portmap has kept {FILE} locked for {seconds} seconds");
+            Err(Error::new(Code::TryAgainLater, why))
+        }
+        Err(e) => {
+            log::warn!("{FILE} can't be locked: {e}");
+            Ok(None)
         }
     }
 }

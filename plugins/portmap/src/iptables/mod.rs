@@ -63,23 +63,29 @@ impl Backend for Iptables {
         Ok(())
     }
 
-    fn remove(&self, attachment: &Attachment) -> Result<Vec<Forward>, Error> {
+    fn remove(&self, attachment: &Attachment, removed: &mut Vec<Forward>) -> Result<(), Error> {
         let chains = [names::chain(attachment), names::old_chain(attachment)];
-        removal::everywhere(&|_: &Listing| chains.to_vec())
+        removal::everywhere(&|_: &Listing| chains.to_vec(), removed)
     }
 
-    fn collect(&self, network: &str, valid: &[Valid]) -> Result<Vec<Forward>, Error> {
+    fn collect(
+        &self,
+        network: &str,
+        valid: &[Valid],
+        removed: &mut Vec<Forward>,
+    ) -> Result<(), Error> {
         let attachment = |v: &Valid| Attachment {
             network: network.to_owned(),
             container_id: v.container_id.clone(),
             ifname: v.ifname.clone(),
         };
         let valid: Vec<String> = valid.iter().map(|v| names::chain(&attachment(v))).collect();
-        removal::everywhere(&|listing: &Listing| {
+        let stale = |listing: &Listing| {
             let mut stale = listing.chains_of_network(network);
             stale.retain(|chain| !valid.contains(chain));
             stale
-        })
+        };
+        removal::everywhere(&stale, removed)
     }
 }
 

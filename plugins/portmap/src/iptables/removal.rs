@@ -15,8 +15,8 @@ use crate::mapping::Forward;
 
 /// Removes the chains that `which` names, with their entries, from all tables of both families. It goes on past
 /// failures and reports them at the end.
-pub(super) fn everywhere(which: Inside<'_>) -> Result<Vec<Forward>, Error> {
-    let (mut removed, mut errors) = (Vec::new(), Vec::new());
+pub(super) fn everywhere(which: Inside<'_>, removed: &mut Vec<Forward>) -> Result<(), Error> {
+    let mut errors = Vec::new();
     for family in Family::ALL {
         for outcome in [from_nf_tables(family, which), from_legacy(family, which)] {
             match outcome {
@@ -29,7 +29,7 @@ pub(super) fn everywhere(which: Inside<'_>) -> Result<Vec<Forward>, Error> {
             }
         }
     }
-    Error::join(errors).map(|()| removed)
+    Error::join(errors)
 }
 
 /// The chains that are both named and there, and the forwards in them.

@@ -47,14 +47,21 @@ impl Backend for Nftables {
         })
     }
 
-    fn remove(&self, attachment: &Attachment) -> Result<Vec<Forward>, Error> {
+    fn remove(&self, attachment: &Attachment, removed: &mut Vec<Forward>) -> Result<(), Error> {
         remove_where(|rule| owner(rule, attachment) != Owner::Other)
+            .map(|forwards| removed.extend(forwards))
             .map_err(|e| e.context("error deleting nftables rules"))
     }
 
-    fn collect(&self, network: &str, valid: &[Valid]) -> Result<Vec<Forward>, Error> {
+    fn collect(
+        &self,
+        network: &str,
+        valid: &[Valid],
+        removed: &mut Vec<Forward>,
+    ) -> Result<(), Error> {
         let keys = key::of_all(network, valid);
         remove_where(|rule| key::is_stale(rule, network, &keys))
+            .map(|forwards| removed.extend(forwards))
             .map_err(|e| e.context("error deleting stale nftables rules"))
     }
 }

@@ -4,8 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cni::json::Object;
-use cni::{Attachment, Code, Network, Success};
-use invoke::{Parameters, ResultCache, Runtime};
+use cni::{Attachment, Code, Error, Network, Success};
+use invoke::{NotAdded, Parameters, ResultCache, Runtime};
 
 use crate::bin::Bin;
 
@@ -31,6 +31,12 @@ fn runtime(bin: &Bin) -> Runtime {
         cache: ResultCache::new(bin.path()),
         limit: Duration::from_secs(20),
     }
+}
+
+fn add_error(runtime: &Runtime, net: &Network, of: &Parameters) -> Error {
+    let failed = runtime.add(net, of).unwrap_err();
+    assert!(failed.taken_back);
+    failed.error
 }
 
 fn network(text: &str) -> Network {
@@ -91,9 +97,9 @@ fn a_failure_in_the_middle_takes_back_what_ran_and_only_that() {
     let fail = r#"echo $CNI_COMMAND two >> $d/calls; [ $CNI_COMMAND = DEL ] && exit 1
         echo '{"code":11,"msg":"later","details":"d"}'; exit 1"#;
     let bin = bin("middle").script("two", fail);
-    let error = runtime(&bin)
-        .add(&network(LIST), &parameters())
-        .unwrap_err();
+    let failed = runtime(&bin).add(&network(LIST), &parameters());
+    let NotAdded { error, taken_back } = failed.unwrap_err();
+    assert!(!taken_back, "a DEL failed");
     assert_eq!(bin.read("calls"), "ADD one\nADD two\nDEL two\nDEL one\n");
     assert_eq!(
         (
@@ -107,11 +113,18 @@ fn a_failure_in_the_middle_takes_back_what_ran_and_only_that() {
 }
 
 #[test]
+fn a_plugin_that_refuses_add_and_del_alike_has_done_nothing() {
+    let refuse = r#"echo '{"code":7,"msg":"no master"}'; exit 1"#;
+    let bin = bin("refuses").script("three", refuse);
+    let error = add_error(&runtime(&bin), &network(LIST), &parameters());
+    assert_eq!(error.code.number(), 7);
+    assert_eq!(bin.read("calls"), "ADD one\nADD two\nDEL two\nDEL one\n");
+}
+
+#[test]
 fn a_plugin_that_is_not_there_stops_the_list_before_it_starts() {
     let bin = Bin::new("absent").script("one", RECORD);
-    let error = runtime(&bin)
-        .add(&network(LIST), &parameters())
-        .unwrap_err();
+    let error = add_error(&runtime(&bin), &network(LIST), &parameters());
     assert!(
         error.msg.contains(r#"failed to find plugin "two""#),
         "{error}"
@@ -151,7 +164,7 @@ fn before_0_4_0_del_has_no_prev_result_and_check_does_not_exist() {
 fn what_can_not_be_called_is_refused_before_anything_runs() {
     let bin = bin("refused");
     let runtime = runtime(&bin);
-    let code = |text: &str, of: &Parameters| runtime.add(&network(text), of).unwrap_err().code;
+    let code = |text: &str, of: &Parameters| add_error(&runtime, &network(text), of).code;
     let bad_id = Parameters {
         container_id: "../c".into(),
         ..parameters()
@@ -215,7 +228,7 @@ fn a_plugin_that_hangs_is_ended_with_all_it_started_and_taken_back() {
     };
     let net = network(r#"{"type":"one","name":"n","cniVersion":"1.0.0"}"#);
     let start = Instant::now();
-    let error = runtime.add(&net, &parameters()).unwrap_err();
+    let error = add_error(&runtime, &net, &parameters());
     assert!(start.elapsed() < Duration::from_secs(20));
     assert_eq!(error.code, Code::TryAgainLater);
     assert!(

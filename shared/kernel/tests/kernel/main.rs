@@ -4,5 +4,6 @@
 mod bed;
 mod check;
 mod configure;
+mod default_route;
 mod links;
 mod policy;
