@@ -454,7 +454,7 @@ impl Work<'_> {
             capability_args: settings.capability_args.clone(),
         };
         self.node.runtime.add(&network, &of).map_err(|e| {
-            failed(e.context(format!(
+            failed(e.error.context(format!(
                 "Error delegating ADD to CNI plugin:{kind} because:OS exec call failed"
             )))
         })
