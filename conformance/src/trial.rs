@@ -122,7 +122,8 @@ impl<'run> Trial<'run> {
         let Some(cluster) = self.cluster()? else {
             return Ok(String::new());
         };
-        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": container}, "spec": {}});
+        let pod =
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": container}, "spec": {}});
         cluster.put(pod).map_err(fail)?;
         Ok(format!(
             "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={container};K8S_POD_INFRA_CONTAINER_ID={container}"

@@ -20,7 +20,7 @@ use crate::link::{self, Finish};
 use crate::names::{self, Scheme};
 use crate::record::{Open, Part, Record, Stage};
 use crate::result::{self, Outcome};
-use crate::{Call, Node, detach, files, open_netns};
+use crate::{Call, Node, OWN_TYPES, detach, files, open_netns};
 
 /// The network of pods that ask for none.
 const DEFAULT: &str = "default";
@@ -57,6 +57,12 @@ pub(crate) fn run(
     args: &PodArgs,
     undo: &mut Undo,
 ) -> Result<Success, Error> {
+    // Delegates ask for their addresses under this name, in DEL too.
+    if !OWN_TYPES.contains(&call.net.kind.as_str()) {
+        let types = OWN_TYPES.join(" or ");
+        let why = format!("type is {:?}, must be {types}", call.net.kind);
+        return Err(Error::config(why));
+    }
     let netns = open_netns(&call.netns)?;
     let cluster = Cluster::new(&node.settings)?;
     let record = Arc::new(

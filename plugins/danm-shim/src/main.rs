@@ -33,6 +33,9 @@ use record::Records;
 
 type Call = skel::Call<Keys>;
 
+/// The names that this plugin is installed under.
+const OWN_TYPES: [&str; 2] = ["danm", Danm::NAME];
+
 /// What the verbs work with.
 #[derive(Debug)]
 struct Node {
@@ -117,7 +120,8 @@ impl Node {
 
 /// Whether a delegate of ours asks for the addresses that were reserved for it. A configuration of DANM has no `ipam`.
 fn is_ipam(call: &Call) -> bool {
-    [delegate::FAKE_IPAM, "danm", Danm::NAME].contains(&call.net.ipam_kind.as_str())
+    let kind = call.net.ipam_kind.as_str();
+    kind == delegate::FAKE_IPAM || OWN_TYPES.contains(&kind)
 }
 
 /// Opens `CNI_NETNS`. Code 4.
