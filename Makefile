@@ -51,6 +51,8 @@ install: build ## the plugins into $(DESTDIR)/opt/cni/bin
 	    mv -f $(DESTDIR)$(BINDIR)/.$$plugin.new $(DESTDIR)$(BINDIR)/$$plugin || exit; \
 	    echo "$(DESTDIR)$(BINDIR)/$$plugin"; \
 	done
+	@# The `type` in configurations of DANM.
+	@ln -sfn danm-shim $(DESTDIR)$(BINDIR)/danm
 
 .PHONY: demo
 demo: setup-demo build ## a pod gets its second interface, by macvlan and by ipvlan, and loses it again
@@ -64,6 +66,7 @@ test: setup-test build harness ## all tests: units, binaries, and the suite over
 	$(say) "unit and binary tests on another kernel, whose links this one lacks: $(or $(IN_LAB),none)"
 	@$(if $(IN_LAB),conformance/lab/test.sh)
 	@$(if $(IN_LAB),NO_SKIP=1 $(RUNNER)=$(LAB) cargo test --quiet --locked $(IN_LAB:%=-p %))
+	@$(if $(filter ipvlan,$(IN_LAB)),$(RUNNER)=$(LAB) cargo test --quiet --locked -p danm-shim --test danm ipvlan)
 	@$(MAKE) --no-print-directory -j2 suite-kernel suite-lab
 
 # The suite over our plugins and over the Go ones with their known deviations; the two kernels work side by side.

@@ -165,14 +165,14 @@ impl Delegation<'_> {
                     ipam: self.ipam(),
                 })
             }
-            _ => return self.from_file(),
+            _ => return self.read_file(),
         };
         Network::parse(text.as_bytes())
     }
 
     /// A file `<NetworkID>.conf` or `<NetworkID>.conflist`. With addresses of the bitmap, the plugin that makes the
     /// interface gets them in place of its `ipam`.
-    fn from_file(&self) -> Result<Network, Error> {
+    fn read_file(&self) -> Result<Network, Error> {
         let spec = &self.network.spec;
         let (id, kind) = (&spec.network_id, &spec.network_type);
         let cni_dir = self.cni_dir.display();

@@ -190,7 +190,10 @@ mod tests {
             }
         });
         assert_eq!(read(&counter).unwrap(), Some(200_u32));
-        assert_eq!(list(&folder, "json").unwrap(), [counter.clone()]);
+        assert_eq!(
+            list(&folder, "json").unwrap(),
+            std::slice::from_ref(&counter)
+        );
         fs::write(&counter, "{").unwrap();
         assert_eq!(read::<u32>(&counter).unwrap_err().code, Code::Decoding);
         fs::remove_dir_all(&folder).unwrap();

@@ -70,7 +70,7 @@ impl Bitmap {
         let strangers = digits.iter().fold(0, |found, c| {
             found | (VALUES.get(usize::from(*c)).copied().unwrap_or(u8::MAX) & 0x80)
         });
-        if strangers != 0 || padding > 2 || text.len() % 4 != 0 {
+        if strangers != 0 || padding > 2 || !text.len().is_multiple_of(4) {
             return Err(NotBase64);
         }
         let bits = (text.len() / 4 * 3 - padding) as u64 * 8;

@@ -9,4 +9,5 @@ mod world;
 
 mod addresses;
 mod failure;
+mod ipvlan;
 mod verbs;
