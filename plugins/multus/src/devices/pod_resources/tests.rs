@@ -193,10 +193,10 @@ fn a_kubelet_that_does_not_answer() {
         drop(respond);
     });
     assert!(silent.unwrap_err().msg.contains("no answer within 0.2 s"));
-    let gone = ask("gone", Duration::from_millis(500), |respond| async move {
-        drop(respond)
+    let broken = ask("broken", LIMIT, |mut respond| async move {
+        respond.send_reset(Reason::INTERNAL_ERROR);
     });
-    assert_eq!(gone.unwrap_err().code, Code::TryAgainLater);
+    assert_eq!(broken.unwrap_err().code, Code::TryAgainLater);
 
     let socket = std::env::temp_dir().join(format!("kubelet-dead-{}", std::process::id()));
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
