@@ -22,7 +22,10 @@ wrong() {
 case $pod in
     samplepod) kind=macvlan network=macvlan-conf address=10.168.1.200/24 broadcast=10.168.1.255 gateway=10.168.1.1 ;;
     samplepod3) kind=ipvlan network=ipvlan address=10.1.2.2/24 broadcast=10.1.2.255 gateway=10.1.2.1 ;;
-    *) wrong "no walk for a pod $pod" ;;
+    *)
+        echo "demo: no walk for a pod $pod; there is one for samplepod and one for samplepod3" >&2
+        exit 1
+        ;;
 esac
 
 if [ "${DEMO_WORLD:-}" != own ]; then

@@ -40,23 +40,11 @@ struct Status<'a> {
     mtu: u32,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     default: bool,
-    dns: WireDns<'a>,
+    dns: &'a Dns,
     #[serde(rename = "device-info", skip_serializing_if = "Option::is_none")]
     device_info: Option<&'a Value>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     gateway: &'a [String],
-}
-
-#[derive(Serialize)]
-struct WireDns<'a> {
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    nameservers: &'a [String],
-    #[serde(skip_serializing_if = "str::is_empty")]
-    domain: &'a str,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    search: &'a [String],
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    options: &'a [String],
 }
 
 /// The text of the annotation: one object for each interface in the pod, and for a delegate that names none.
@@ -100,12 +88,6 @@ fn status<'a>(
     interface: Option<&'a Interface>,
     gateway: &'a [String],
 ) -> Status<'a> {
-    let Dns {
-        nameservers,
-        domain,
-        search,
-        options,
-    } = &attached.result.dns;
     Status {
         name: attached.name,
         interface: interface.map_or("", |i| &i.name),
@@ -113,12 +95,7 @@ fn status<'a>(
         mac: interface.map_or("", |i| &i.mac),
         mtu: interface.map_or(0, |i| i.mtu),
         default: false,
-        dns: WireDns {
-            nameservers,
-            domain,
-            search,
-            options,
-        },
+        dns: &attached.result.dns,
         device_info: attached.device_info,
         gateway,
     }

@@ -6,7 +6,7 @@ mod write;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// What a successful ADD achieved (spec section 5, "Success"), in the newest shape.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,17 +70,21 @@ pub struct Route {
     pub scope: Option<u32>,
 }
 
-/// Name resolution.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+/// Name resolution. Written the same in all versions, without what is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Dns {
     /// Addresses of name servers, as text.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nameservers: Vec<String>,
     /// Local domain for short names.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub domain: String,
     /// Domains to search, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub search: Vec<String>,
     /// Options of the resolver.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
 }
 

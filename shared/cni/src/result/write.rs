@@ -16,7 +16,7 @@ struct Before030<'a> {
     ip4: Option<Family>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ip6: Option<Family>,
-    dns: WireDns<'a>,
+    dns: &'a Dns,
 }
 
 #[derive(Serialize)]
@@ -38,7 +38,7 @@ struct Before100<'a> {
     ips: Vec<OldIp>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     routes: Vec<OldRoute>,
-    dns: WireDns<'a>,
+    dns: &'a Dns,
 }
 
 #[derive(Serialize)]
@@ -72,7 +72,7 @@ struct OldRoute {
 struct Since100<'a> {
     cni_version: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    dns: Option<WireDns<'a>>,
+    dns: Option<&'a Dns>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     interfaces: Vec<NewInterface<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -123,18 +123,6 @@ struct NewRoute {
     table: Option<u32>,
 }
 
-#[derive(Serialize)]
-struct WireDns<'a> {
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    nameservers: &'a [String],
-    #[serde(skip_serializing_if = "str::is_empty")]
-    domain: &'a str,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    search: &'a [String],
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    options: &'a [String],
-}
-
 #[expect(
     clippy::trivially_copy_pass_by_ref,
     reason = "serde calls it with a reference"
@@ -154,12 +142,11 @@ impl Success {
             if ip4.is_none() && ip6.is_none() {
                 return Err(Error::plugin("cannot convert: no valid IP addresses"));
             }
-            let dns = WireDns::from(&self.dns);
             return Ok(json::pretty(&Before030 {
                 cni_version,
                 ip4,
                 ip6,
-                dns,
+                dns: &self.dns,
             }));
         }
         if version < Version::V1_0_0 {
@@ -168,12 +155,12 @@ impl Success {
                 interfaces: self.interfaces.iter().map(OldInterface::from).collect(),
                 ips: self.ips.iter().map(OldIp::from).collect(),
                 routes: self.routes.iter().map(OldRoute::from).collect(),
-                dns: WireDns::from(&self.dns),
+                dns: &self.dns,
             }));
         }
         Ok(json::pretty(&Since100 {
             cni_version,
-            dns: (!self.dns.is_empty()).then(|| WireDns::from(&self.dns)),
+            dns: (!self.dns.is_empty()).then_some(&self.dns),
             interfaces: self
                 .interfaces
                 .iter()
@@ -278,16 +265,5 @@ impl NewRoute {
             new.table = route.table;
         }
         new
-    }
-}
-
-impl<'a> From<&'a Dns> for WireDns<'a> {
-    fn from(dns: &'a Dns) -> Self {
-        WireDns {
-            nameservers: &dns.nameservers,
-            domain: &dns.domain,
-            search: &dns.search,
-            options: &dns.options,
-        }
     }
 }
