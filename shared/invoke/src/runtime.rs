@@ -121,7 +121,7 @@ impl Runtime {
         names::network(&network.name)?;
         version_for(Verb::Add, network)?;
         let find = |plugin: &PluginConf| {
-            Delegate::find(&plugin.kind, &self.path)
+            Delegate::find(&plugin.kind, &self.path, self.limit)
                 .map_err(|e| in_list(network, plugin, Verb::Add, e))
         };
         network.plugins.iter().map(find).collect()
@@ -276,7 +276,7 @@ impl Runtime {
     }
 
     fn call(&self, verb: Verb, kind: &str, stdin: &[u8], of: &Parameters) -> Result<(), Error> {
-        let delegate = Delegate::find(kind, &self.path)?;
+        let delegate = Delegate::find(kind, &self.path, self.limit)?;
         self.run(&delegate, verb, stdin, of).map(drop)
     }
 
@@ -297,7 +297,7 @@ impl Runtime {
             ("CNI_PATH", &self.path),
             (CALLERS, &self.callers),
         ];
-        delegate.run(verb, stdin, &environment, Some(self.limit))
+        delegate.run(verb, stdin, &environment)
     }
 }
 
