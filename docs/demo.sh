@@ -124,6 +124,7 @@ step "The gateway answers over net1"
 run ip netns exec pod ping -c 2 -i 0.2 -W 2 -I net1 "$gateway"
 
 if [ "$conf" = 00-multus.conflist ]; then
+    [ "$(jq -r .cniVersion /run/result)" = 1.0.0 ] || wrong "the result has not the version of the list"
     step "CHECK"
     cni CHECK
 fi
