@@ -5,7 +5,6 @@
 #[path = "../../../../shared/kernel/tests/kernel/bed.rs"]
 mod bed;
 mod default_network;
-mod routes;
 mod selection;
 mod status;
 mod world;
