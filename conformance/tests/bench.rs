@@ -83,7 +83,9 @@ fn a_multus_that_attaches_nothing_is_not_just_quick() {
         "{text}"
     );
     assert!(
-        text.contains("8 at a time               left out: there is no such plugin"),
+        text.contains(
+            "multus, 50 pods, 8 at a time                  left out: there is no such plugin"
+        ),
         "{text}"
     );
 }
