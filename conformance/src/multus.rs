@@ -70,7 +70,11 @@ pub struct Node<'t> {
 impl<'t> Node<'t> {
     /// A node whose default network is made by `spy-a`, with a pod that selects no others.
     pub fn new(trial: &'t Trial<'t>) -> Result<Self, Stop> {
-        let cluster = Cluster::start().map_err(fail)?;
+        let cluster = match &trial.stage.control_plane {
+            Some(control_plane) => Cluster::before(control_plane),
+            None => Cluster::start(),
+        }
+        .map_err(fail)?;
         let folder = trial.stage.folder(&format!("nodes/{}", trial.serial()))?;
         let [bin_dir, cni_dir, conf_dir] = ["bin", "state", "net.d"].map(|name| folder.join(name));
         // cniDir is left to multus to make.

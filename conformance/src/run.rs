@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use crate::answer::{Answer, Exchange};
 use crate::call::Call;
 use crate::cli::Options;
+use crate::cluster::ControlPlane;
 use crate::document::read_versions;
 use crate::families;
 use crate::known::Known;
 use crate::process;
 use crate::profile::Profile;
-use crate::report::Report;
+use crate::report::{self, Report};
 use crate::requirement::{Case, Failure, Requirement, Stop, fail};
 use crate::spec::{Level, Verb, Version};
 use crate::stage::{Ground, Stage};
@@ -71,7 +72,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
         .map_or_else(|| Ok(Known::default()), |file| Known::load(file))?;
     let mut report = Report::new(options.json.as_deref(), options.verbose)?;
     let candidates = select(options)?;
-    let ground = Ground::prepare()?;
+    let mut ground = Ground::prepare()?;
     let mut plugins = Vec::new();
     for (profile, file) in candidates {
         let mut plugin = Plugin {
@@ -82,6 +83,16 @@ pub fn run(options: &Options) -> Result<bool, String> {
         };
         plugin.claims = claims(&plugin);
         plugins.push(plugin);
+    }
+    // From this thread, with which it would end.
+    if plugins.iter().any(|plugin| plugin.profile.name == "multus") {
+        ground.control_plane = ControlPlane::from_environment()?;
+        report::text(match ground.control_plane {
+            Some(_) => "API server: kube-apiserver of KUBEBUILDER_ASSETS\n",
+            None => {
+                "API server: the one in memory; KUBEBUILDER_ASSETS names no folder with etcd and kube-apiserver\n"
+            }
+        });
     }
     let wanted =
         |version: &Version| options.versions.is_empty() || options.versions.contains(version);

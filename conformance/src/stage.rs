@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -14,6 +14,7 @@ use nix::unistd::{getegid, geteuid};
 use serde_json::Value;
 
 use crate::cable;
+use crate::cluster::ControlPlane;
 use crate::pod::{Link, NetState, create_netns};
 
 /// The host's end of a cable: what a plugin takes as its master.
@@ -27,6 +28,8 @@ pub const NETNS_DIR: &str = "/run/netns";
 #[derive(Debug)]
 pub struct Ground {
     ip: PathBuf,
+    /// A real API server, for the plugins that need one.
+    pub control_plane: Option<Arc<ControlPlane>>,
 }
 
 impl Ground {
@@ -44,7 +47,10 @@ impl Ground {
         COVERED
             .into_iter()
             .try_for_each(|folder| make(Path::new(folder)))?;
-        Ok(Self { ip })
+        Ok(Self {
+            ip,
+            control_plane: None,
+        })
     }
 }
 
@@ -79,6 +85,8 @@ const COVERED: [&str; 3] = [NETNS_DIR, NETNS_ALIAS, "/var/lib/cni"];
 pub struct Stage {
     ip: PathBuf,
     scratch: PathBuf,
+    /// What the ground has.
+    pub control_plane: Option<Arc<ControlPlane>>,
     link_kinds: Mutex<BTreeMap<String, Result<(), String>>>,
 }
 
@@ -111,6 +119,7 @@ impl Stage {
         let stage = Self {
             ip: ground.ip.clone(),
             scratch,
+            control_plane: ground.control_plane.clone(),
             link_kinds: Mutex::default(),
         };
         stage

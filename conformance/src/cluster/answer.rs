@@ -21,6 +21,7 @@ use super::selector::Selector;
 use super::serve::{Connection, Content};
 use super::status::Status;
 use super::store::Page;
+use super::upstream::Upstream;
 use super::{Shared, locked, write};
 
 /// What a real server takes, in bytes.
@@ -61,17 +62,17 @@ pub(super) async fn answer(
             Effect::DropApplied | Effect::DropMidway => {}
         }
     }
-    let response = forced.unwrap_or_else(|| {
-        let carried_out = if oversized {
-            Err(Status::new(
-                413,
-                "Request entity too large: limit is 3145728",
-            ))
-        } else {
-            allowed(&request).and_then(|()| carry_out(&request, &shared))
-        };
-        carried_out.unwrap_or_else(|status| refusal(&status))
-    });
+    let response = match forced {
+        Some(response) => response,
+        None => {
+            let carried_out = match (permitted(&request, oversized), &shared.upstream) {
+                (Err(status), _) => Err(status),
+                (Ok(()), Some(upstream)) => pass_on(&request, upstream).await,
+                (Ok(()), None) => carry_out(&request, &shared),
+            };
+            carried_out.unwrap_or_else(|status| refusal(&status))
+        }
+    };
     if effects.contains(&Effect::DropApplied) {
         return connection.drop_now().await;
     }
@@ -122,12 +123,37 @@ async fn read(
         body: collected
             .map(|body| body.to_bytes().to_vec())
             .unwrap_or_default(),
+        uri: parts
+            .uri
+            .path_and_query()
+            .map_or_else(String::new, ToString::to_string),
         connection: connection.number,
         http2: parts.version == hyper::Version::HTTP_2,
         status: None,
         serial: shared.arrivals.fetch_add(1, Ordering::Relaxed),
     };
     (request, oversized)
+}
+
+fn permitted(request: &Request, oversized: bool) -> Result<(), Status> {
+    if oversized {
+        let why = "Request entity too large: limit is 3145728";
+        return Err(Status::new(413, why));
+    }
+    allowed(request)
+}
+
+/// Has the server behind this one answer. A watch would have to be passed on piece by piece, and is not.
+async fn pass_on(request: &Request, upstream: &Upstream) -> Answered {
+    if is_true(&request.query, "watch") {
+        return Err(Status::new(501, "watches are not passed on"));
+    }
+    let (method, media) = (&request.method, &request.content_type);
+    let passed_on = upstream.send(method, &request.uri, media, request.body.clone());
+    let (code, body) = passed_on.await.map_err(|why| Status::new(502, why))?;
+    let mut response = respond(code, body);
+    json_type(&mut response);
+    Ok(response)
 }
 
 /// Who may do anything: everybody who is known.

@@ -9,7 +9,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, SanType,
 };
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
@@ -65,16 +66,15 @@ impl Authority {
         })
     }
 
-    /// How the server presents itself at this address, and whose certificates it believes.
-    pub(super) fn server(&self, address: IpAddr) -> Result<ServerConfig, String> {
+    /// A certificate for a server at this address.
+    pub(super) fn server_identity(&self, address: IpAddr) -> Result<Identity, rcgen::Error> {
         let names = [
             "localhost",
             "kubernetes",
             "kubernetes.default",
             "kubernetes.default.svc",
         ];
-        let mut params =
-            CertificateParams::new(names.map(str::to_owned)).map_err(|error| error.to_string())?;
+        let mut params = CertificateParams::new(names.map(str::to_owned))?;
         params
             .distinguished_name
             .push(DnType::CommonName, "kube-apiserver");
@@ -86,9 +86,18 @@ impl Authority {
             params.subject_alt_names.push(SanType::IpAddress(address));
         }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let key = KeyPair::generate().map_err(|error| error.to_string())?;
-        let certificate = params
-            .signed_by(&key, &self.issuer)
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(Identity {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        })
+    }
+
+    /// How the server presents itself at this address, and whose certificates it believes.
+    pub(super) fn server(&self, address: IpAddr) -> Result<ServerConfig, String> {
+        let identity = self
+            .server_identity(address)
             .map_err(|error| error.to_string())?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
@@ -101,12 +110,15 @@ impl Authority {
                 .allow_unauthenticated()
                 .build()
                 .map_err(|error| error.to_string())?;
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes())
+            .map_err(|error| error.to_string())?;
+        let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes())
+            .map_err(|error| error.to_string())?;
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
             .with_client_cert_verifier(clients)
-            .with_single_cert(vec![certificate.der().clone()], key)
+            .with_single_cert(vec![certificate], key)
             .map_err(|error| error.to_string())?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)

@@ -4,7 +4,7 @@
 //! selectors and pages, POST, PUT, PATCH (merge and JSON), DELETE, the subresource `status`, watches, resource versions and
 //! their conflicts. It speaks TLS with a certificate authority of its own, HTTP/1.1 and HTTP/2, and knows clients by bearer
 //! token or by certificate. It does not do: schemas, defaults, admission, roles (whoever is known may do everything), strategic
-//! merge and server-side apply (answered 415).
+//! merge and server-side apply (answered 415). [`Cluster::before`] has a real kube-apiserver do all that instead.
 //!
 //! ```
 //! use cni_conformance::cluster::{Cluster, Effect, Fault};
@@ -31,6 +31,7 @@
 //! ```
 
 mod answer;
+mod control_plane;
 mod credentials;
 mod fault;
 mod loopback;
@@ -42,6 +43,7 @@ mod selector;
 mod serve;
 mod status;
 mod store;
+mod upstream;
 mod write;
 
 use std::collections::BTreeSet;
@@ -58,14 +60,17 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
+pub use control_plane::ControlPlane;
 pub use credentials::{Identity, User};
 pub use fault::{Effect, Fault};
 pub use path::Target;
 pub use request::{Credential, Request};
 pub use status::Status;
 
+use control_plane::Lease;
 use credentials::Authority;
 use store::Store;
+use upstream::Upstream;
 
 /// A running API server; it ends when dropped. All methods may be called from any thread, while it serves.
 #[derive(Debug)]
@@ -76,6 +81,8 @@ pub struct Cluster {
     shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    /// Given back when the thread has ended.
+    lease: Option<Lease>,
 }
 
 /// What the server's thread and the owner of the [`Cluster`] both work on.
@@ -87,10 +94,12 @@ struct Shared {
     log: Mutex<Vec<Request>>,
     tokens: Mutex<BTreeSet<String>>,
     arrivals: AtomicU64,
+    /// Answers instead of the store, if there is one.
+    upstream: Option<Arc<Upstream>>,
 }
 
 impl Shared {
-    fn new() -> Arc<Self> {
+    fn new(upstream: Option<Arc<Upstream>>) -> Arc<Self> {
         Arc::new_cyclic(|itself| Self {
             itself: itself.clone(),
             store: Mutex::new(Store::new()),
@@ -98,6 +107,7 @@ impl Shared {
             log: Mutex::default(),
             tokens: Mutex::default(),
             arrivals: AtomicU64::new(0),
+            upstream,
         })
     }
 
@@ -121,6 +131,27 @@ impl Cluster {
     /// # Errors
     /// A sentence saying what did not work.
     pub fn listen(address: SocketAddr) -> Result<Self, String> {
+        Self::serve(address, None)
+    }
+
+    /// Starts one that passes on to a real server what no fault strikes. Clients, credentials and faults are this one's, objects
+    /// the other's. It waits until nobody else uses the other one, and leaves nothing in it.
+    ///
+    /// # Errors
+    /// A sentence saying what did not work.
+    pub fn before(control_plane: &Arc<ControlPlane>) -> Result<Self, String> {
+        let lease = control_plane.lease();
+        let mut cluster = Self::serve((Ipv4Addr::LOCALHOST, 0).into(), Some(lease.upstream()))?;
+        cluster.lease = Some(lease);
+        Ok(cluster)
+    }
+
+    /// Whether objects are those of a real server, which gives them their `uid` itself.
+    pub fn is_real(&self) -> bool {
+        self.shared.upstream.is_some()
+    }
+
+    fn serve(address: SocketAddr, upstream: Option<Arc<Upstream>>) -> Result<Self, String> {
         loopback::raise()?;
         let authority =
             Authority::new().map_err(|error| format!("no certificate authority: {error}"))?;
@@ -130,7 +161,7 @@ impl Cluster {
         let listener = std::net::TcpListener::bind(address).map_err(trouble)?;
         listener.set_nonblocking(true).map_err(trouble)?;
         let address = listener.local_addr().map_err(trouble)?;
-        let shared = Shared::new();
+        let shared = Shared::new(upstream);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -160,6 +191,7 @@ impl Cluster {
             shared,
             stop: Some(stop),
             thread: Some(thread),
+            lease: None,
         };
         cluster.token = cluster.issue_token();
         Ok(cluster)
@@ -252,18 +284,27 @@ impl Cluster {
     /// A sentence naming the object and what is wrong with it.
     pub fn put(&self, object: Value) -> Result<Value, String> {
         let target = manifest::target_of(&object)?;
+        if let Some(upstream) = &self.shared.upstream {
+            return upstream.put(&target, object);
+        }
         write::place_as_is(&mut locked(&self.shared.store), &target, object)
             .map_err(|status| format!("{target}: {}", status.message))
     }
 
     /// The object at a path such as `/api/v1/namespaces/default/pods/samplepod`, past all faults and not logged.
     pub fn get(&self, path: &str) -> Option<Value> {
+        if let Some(upstream) = &self.shared.upstream {
+            return upstream.get(path);
+        }
         let target = Target::parse(path)?;
         locked(&self.shared.store).get(&target).ok()
     }
 
     /// The objects of the collection at a path such as `/api/v1/events`, past all faults and not logged.
     pub fn list(&self, path: &str) -> Vec<Value> {
+        if let Some(upstream) = &self.shared.upstream {
+            return upstream.list(path);
+        }
         let Some(target) = Target::parse(path) else {
             return Vec::new();
         };
@@ -276,6 +317,9 @@ impl Cluster {
 
     /// Removes the object at a path, finalizers or not. Whether it was there.
     pub fn remove(&self, path: &str) -> bool {
+        if let Some(upstream) = &self.shared.upstream {
+            return upstream.remove(path);
+        }
         let Some(target) = Target::parse(path) else {
             return false;
         };

@@ -44,6 +44,8 @@ pub struct Request {
     pub http2: bool,
     /// What it was answered with; `None` while it waits, and when the connection was dropped instead.
     pub status: Option<u16>,
+    /// Path and query as they came.
+    pub(super) uri: String,
     /// Unique within a server, so that the answer finds the entry again.
     pub(super) serial: u64,
 }

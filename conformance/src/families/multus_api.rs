@@ -440,18 +440,27 @@ fn del_in_spite_of(t: &Trial, effect: Option<&Effect>) -> Verdict {
     node.nothing_remembered()
 }
 
+/// Has the runtime mean another pod of the same name than the API server has.
+fn mean_another_pod(node: &mut Node<'_>) {
+    let args = &mut node.runtime.args;
+    let end = args.find("K8S_POD_UID=").unwrap_or(args.len());
+    args.truncate(end);
+    args.push_str("K8S_POD_UID=");
+    args.push_str(OTHER_UID);
+}
+
+const OTHER_UID: &str = "11111111-2222-4333-8444-555555555555";
+
 fn other_uid(t: &Trial) -> Verdict {
-    let node = hasty(t)?;
-    node.change_pod(|pod| pod["metadata"]["uid"] = "11111111-2222-4333-8444-555555555555".into())?;
-    node.ask(Verb::Add)?
-        .refused(&[])?
-        .names("11111111-2222-4333-8444-555555555555")?;
+    let mut node = hasty(t)?;
+    mean_another_pod(&mut node);
+    node.ask(Verb::Add)?.refused(&[])?.names(OTHER_UID)?;
     node.expect_calls(&[])
 }
 
 fn static_pod(t: &Trial) -> Verdict {
     let mut node = hasty(t)?;
-    node.change_pod(|pod| pod["metadata"]["uid"] = "11111111-2222-4333-8444-555555555555".into())?;
+    mean_another_pod(&mut node);
     node.set_annotation("kubernetes.io/config.source", "file")?;
     node.add()?;
     node.del().map(drop)
