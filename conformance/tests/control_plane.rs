@@ -3,8 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use cni_conformance::cluster::ControlPlane;
 
@@ -31,9 +32,17 @@ fn assets(name: &str, etcd: &str, server: &str) -> PathBuf {
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();
     for (program, script) in [("etcd", etcd), ("kube-apiserver", server)] {
-        let file = folder.join(program);
-        fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        let text = folder.join(format!("{program}.sh"));
+        fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
+        // Another process makes the program: what a test next door forks meanwhile would hold a file open for writing
+        // that this one opened (`ETXTBSY`).
+        let made = Command::new("install")
+            .arg("-m0755")
+            .arg(&text)
+            .arg(folder.join(program))
+            .status()
+            .unwrap();
+        assert!(made.success());
     }
     folder
 }

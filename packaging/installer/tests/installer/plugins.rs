@@ -59,7 +59,15 @@ fn only_one_or_none_when_so_asked() {
 #[test]
 fn one_that_runs_is_replaced() {
     let node = Node::new();
-    fs::copy("/bin/sleep", node.path("bin/multus")).unwrap();
+    // Another process copies: what a test next door forks meanwhile would hold a file open for writing that this one opened
+    // (`ETXTBSY`).
+    #[expect(clippy::disallowed_methods, reason = "see above")]
+    let copied = Command::new("cp")
+        .arg("/bin/sleep")
+        .arg(node.path("bin/multus"))
+        .status()
+        .unwrap();
+    assert!(copied.success());
     #[expect(clippy::disallowed_methods, reason = "a plugin that runs for long")]
     let mut plugin = Command::new(node.path("bin/multus"))
         .arg("60")
