@@ -72,13 +72,14 @@ impl<'t> Attachment<'t> {
                 mapping["hostPort"] = (20_000 + trial.serial() % 40_000).into();
             }
         }
+        let container = format!("cid-{}", trial.serial());
         Ok(Self {
             trial,
             pod,
-            container: format!("cid-{}", trial.serial()),
+            args: trial.announce(&container)?,
+            container,
             ifname: IFNAME.into(),
             path: vec![trial.plugin.bin_dir.clone()],
-            args: String::new(),
             config,
             result: None,
             earlier,

@@ -1,0 +1,412 @@
+//! The addresses that this node holds: taken from a network's bitmap and given back to it, each exactly once.
+//!
+//! A bit in the object says that an address is taken, not by whom. So this node keeps account of what it holds, one
+//! document for each network, under a lock that also keeps its processes from racing each other. What is about to
+//! be done is written down before the request is sent, and the request leaves a mark in an annotation of the
+//! object, together with the change of the bitmap: whether a request was carried out whose sender was killed, or
+//! whose answer was lost, can be told from the mark, as long as this node has not made another change. And it does
+//! not, before it has looked.
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use cni::{Code, Error};
+use k8s::{DanmNetwork, DanmPool};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, NetworkRef, Patched};
+use crate::files::{self, Lock};
+use crate::ipam::{self, Addresses, Changes};
+
+/// The domain of the annotations that marks are in.
+const MARKS: &str = "danm-shim";
+/// How long one change may take, with all its tries.
+const LIMIT: Duration = Duration::from_secs(25);
+/// The shortest pause after a conflict, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(400));
+
+/// What this node keeps account of, for one network.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Ledger {
+    /// Names the annotation for this node's marks.
+    mark: String,
+    /// By endpoint.
+    held: BTreeMap<String, Held>,
+    /// The change that was about to be made.
+    pending: Option<Pending>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Held {
+    ip: String,
+    ip6: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Pending {
+    /// The mark that it leaves.
+    id: String,
+    endpoint: String,
+    /// What the endpoint holds when it has been carried out; `None` is nothing any more.
+    then: Option<Held>,
+}
+
+/// The account books of this node.
+#[derive(Debug)]
+pub(crate) struct Claims {
+    folder: PathBuf,
+}
+
+/// One network's book, locked.
+struct Book<'a> {
+    cluster: &'a Cluster,
+    network: &'a NetworkRef,
+    path: PathBuf,
+    ledger: Ledger,
+    _lock: Lock,
+}
+
+impl Claims {
+    /// Those below the folder of this node's state.
+    pub(crate) fn new(state_dir: &Path) -> Claims {
+        Claims {
+            folder: state_dir.join("networks"),
+        }
+    }
+
+    /// Takes addresses for an endpoint and returns the network as it was read, without its bitmaps.
+    ///
+    /// `choose` looks at the network and says what is wanted of its bitmap; what it answers otherwise ends the matter.
+    pub(crate) fn take(
+        &self,
+        cluster: &Cluster,
+        network: &NetworkRef,
+        endpoint: &str,
+        choose: impl Fn(&DanmNetwork) -> Result<Option<Addresses>, Error>,
+    ) -> Result<(DanmNetwork, Option<Addresses>), Error> {
+        let mut book = self.open(cluster, network)?;
+        let mut tries = Tries::new();
+        loop {
+            let mut object = book.read(tries.count > 0)?;
+            let Some(wanted) = choose(&object)? else {
+                return Ok((object, None));
+            };
+            let name = &network.name;
+            let (got, changes) = ipam::reserve(&mut object.spec.options, &wanted).map_err(|e| {
+                Error::plugin(format!(
+                    "IP address reservation failed for network:{name} with error:failed to allocate IP \
+                     address for network:{name} with error:{e}"
+                ))
+            })?;
+            let held = Held {
+                ip: got.ip.clone(),
+                ip6: got.ip6.clone(),
+            };
+            if changes.is_empty() || book.change(&object, endpoint, Some(held), changes)? {
+                return Ok((object, Some(got)));
+            }
+            tries.pause(network)?;
+        }
+    }
+
+    /// Gives back what an endpoint holds. `known` are addresses of an endpoint that is not in the books: they were
+    /// taken by another plugin, or the books were lost.
+    pub(crate) fn give(
+        &self,
+        cluster: &Cluster,
+        network: &NetworkRef,
+        endpoint: &str,
+        known: Option<&Addresses>,
+    ) -> Result<(), Error> {
+        if known.is_none() && !self.path(network).exists() {
+            return Ok(());
+        }
+        let mut book = self.open(cluster, network)?;
+        let mut tries = Tries::new();
+        loop {
+            let is_pending = book
+                .ledger
+                .pending
+                .as_ref()
+                .is_some_and(|p| p.endpoint == endpoint);
+            if known.is_none() && !is_pending && !book.ledger.held.contains_key(endpoint) {
+                return Ok(());
+            }
+            let mut object = match book.read(tries.count > 0) {
+                Ok(object) => object,
+                // With the network, its bitmap is gone.
+                Err(e) if e.code == Code::Other(404) => return book.forget(endpoint),
+                Err(e) => return Err(e),
+            };
+            let held = book.ledger.held.get(endpoint);
+            let held = held.map(|held| Addresses {
+                ip: held.ip.clone(),
+                ip6: held.ip6.clone(),
+            });
+            let Some(addresses) = held.as_ref().or(known) else {
+                return book.forget(endpoint);
+            };
+            let changes = ipam::release(&mut object.spec.options, addresses);
+            if changes.is_empty() {
+                return book.forget(endpoint);
+            }
+            if book.change(&object, endpoint, None, changes)? {
+                return Ok(());
+            }
+            tries.pause(network)?;
+        }
+    }
+
+    /// Strikes an endpoint out of the books: somebody else has given its addresses back.
+    pub(crate) fn forget(
+        &self,
+        cluster: &Cluster,
+        network: &NetworkRef,
+        endpoint: &str,
+    ) -> Result<(), Error> {
+        if !self.path(network).exists() {
+            return Ok(());
+        }
+        let mut book = self.open(cluster, network)?;
+        book.ledger.held.remove(endpoint);
+        // What became of another endpoint's change is still to be found out.
+        book.ledger
+            .pending
+            .take_if(|pending| pending.endpoint == endpoint);
+        book.save()
+    }
+
+    /// Whether the books say that an endpoint has addresses of the bitmap.
+    pub(crate) fn is_held(&self, network: &NetworkRef, endpoint: &str) -> Result<bool, Error> {
+        let ledger: Option<Ledger> = files::read(&self.path(network))?;
+        Ok(ledger.is_some_and(|ledger| ledger.held.contains_key(endpoint)))
+    }
+
+    fn open<'a>(&self, cluster: &'a Cluster, network: &'a NetworkRef) -> Result<Book<'a>, Error> {
+        files::make_folder(&self.folder)?;
+        let path = self.path(network);
+        let lock = Lock::acquire(&path.with_extension("lock"))?;
+        let mut ledger: Ledger = files::read(&path)?.unwrap_or_default();
+        if ledger.mark.is_empty() {
+            ledger.mark = short(&files::uuid()?);
+        }
+        Ok(Book {
+            cluster,
+            network,
+            path,
+            ledger,
+            _lock: lock,
+        })
+    }
+
+    /// Names of objects have no `:`.
+    fn path(&self, network: &NetworkRef) -> PathBuf {
+        let NetworkRef {
+            scope,
+            namespace,
+            name,
+        } = network;
+        self.folder
+            .join(format!("{}:{namespace}:{name}:.json", scope.as_str()))
+    }
+}
+
+impl Book<'_> {
+    /// Reads the network, and finds out what has become of a change whose end nobody has seen.
+    fn read(&mut self, is_again: bool) -> Result<DanmNetwork, Error> {
+        let object = self.cluster.network(self.network).map_err(|e| {
+            let code = if e.is_not_found() {
+                Code::Other(404)
+            } else {
+                Code::Plugin
+            };
+            let msg = match is_again {
+                true => format!(
+                    "After IP address reservation conflict, network cannot be read again!: {e}"
+                ),
+                false => e.to_string(),
+            };
+            Error::new(code, msg)
+        })?;
+        if let Some(pending) = self.ledger.pending.take() {
+            let mark = object.metadata.annotations.get(&self.annotation());
+            if mark == Some(&pending.id) {
+                self.settle(pending);
+            }
+            self.save()?;
+        }
+        Ok(object)
+    }
+
+    /// Makes a change of the bitmap. False: somebody else was faster, or it is not known yet who was.
+    fn change(
+        &mut self,
+        object: &DanmNetwork,
+        endpoint: &str,
+        then: Option<Held>,
+        changes: Changes,
+    ) -> Result<bool, Error> {
+        let id = short(&files::uuid()?);
+        let operations = self.operations(object, &id, changes);
+        let pending = Pending {
+            id,
+            endpoint: endpoint.to_owned(),
+            then,
+        };
+        self.ledger.pending = Some(pending.clone());
+        self.save()?;
+        match self.cluster.patch_network(self.network, &operations) {
+            Patched::Done => {
+                self.ledger.pending = None;
+                self.settle(pending);
+                self.save()?;
+                Ok(true)
+            }
+            Patched::Conflict => Ok(false),
+            Patched::Unknown(e) => {
+                log::warn!("{e}; looking whether it was carried out");
+                self.read(true)?;
+                let held = self.ledger.held.get(endpoint);
+                Ok(held == pending.then.as_ref())
+            }
+            Patched::Refused(e) => {
+                self.ledger.pending = None;
+                self.save()?;
+                Err(Error::plugin(format!(
+                    "DanmNet update failed with error:{e}"
+                )))
+            }
+        }
+    }
+
+    /// One test and what is to be: all of it or nothing.
+    fn operations(&self, object: &DanmNetwork, id: &str, changes: Changes) -> Vec<Value> {
+        let meta = &object.metadata;
+        let add = |path: &str, value: Value| json!({"op": "add", "path": path, "value": value});
+        let version = &meta.resource_version;
+        let mut all =
+            vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": version})];
+        if meta.annotations.is_empty() {
+            all.push(add("/metadata/annotations", json!({})));
+        }
+        let annotation = self.annotation().replace('/', "~1");
+        all.push(add(
+            &format!("/metadata/annotations/{annotation}"),
+            json!(id),
+        ));
+        let options = &object.spec.options;
+        for (key, alloc) in [("alloc", changes.alloc), ("alloc6", changes.alloc6)] {
+            all.extend(
+                alloc.map(|alloc| add(&format!("/spec/Options/{key}"), Value::String(alloc))),
+            );
+        }
+        for (key, is_there, is_v6, pool) in [
+            (
+                "allocation_pool",
+                options.allocation_pool.is_some(),
+                false,
+                changes.pool,
+            ),
+            (
+                "allocation_pool_v6",
+                options.allocation_pool_v6.is_some(),
+                true,
+                changes.pool6,
+            ),
+        ] {
+            let Some(pool) = pool else { continue };
+            let path = format!("/spec/Options/{key}");
+            if !is_there {
+                all.push(add(&path, json!({})));
+            }
+            let DanmPool {
+                start,
+                end,
+                last_ip,
+                cidr,
+            } = pool;
+            let mut members = vec![("start", start), ("end", end), ("lastIp", last_ip)];
+            if is_v6 {
+                members.push(("cidr", cidr));
+            }
+            all.extend(
+                members
+                    .into_iter()
+                    .map(|(member, value)| add(&format!("{path}/{member}"), json!(value))),
+            );
+        }
+        all
+    }
+
+    fn annotation(&self) -> String {
+        format!("{MARKS}/{}", self.ledger.mark)
+    }
+
+    fn settle(&mut self, done: Pending) {
+        match done.then {
+            Some(held) => self.ledger.held.insert(done.endpoint, held),
+            None => self.ledger.held.remove(&done.endpoint),
+        };
+    }
+
+    fn forget(&mut self, endpoint: &str) -> Result<(), Error> {
+        self.ledger.held.remove(endpoint);
+        self.ledger.pending = None;
+        self.save()
+    }
+
+    fn save(&self) -> Result<(), Error> {
+        files::write(&self.path, &self.ledger)
+    }
+}
+
+/// The first group of a UUID: enough to tell the changes of one node apart.
+fn short(uuid: &str) -> String {
+    uuid.split('-').next().unwrap_or_default().to_owned()
+}
+
+/// The tries of one change: how many there were, and when the next one may be.
+struct Tries {
+    count: u32,
+    until: Instant,
+    pause: Duration,
+}
+
+impl Tries {
+    fn new() -> Tries {
+        Tries {
+            count: 0,
+            until: Instant::now() + LIMIT,
+            pause: PAUSES.0,
+        }
+    }
+
+    /// Waits before the next try: between the shortest pause and three times the last one, so that those who met
+    /// once do not meet again.
+    fn pause(&mut self, network: &NetworkRef) -> Result<(), Error> {
+        self.count += 1;
+        let (shortest, longest) = PAUSES;
+        let range = (self.pause * 3).min(longest).saturating_sub(shortest);
+        let part = RandomState::new().hash_one(self.count) % 1024;
+        self.pause = shortest + range * u32::try_from(part).unwrap_or_default() / 1024;
+        if Instant::now() + self.pause >= self.until {
+            let name = &network.name;
+            let tries = self.count;
+            return Err(Error::new(
+                Code::TryAgainLater,
+                format!(
+                    "network {name} is changed by others all the time: {tries} tries within {LIMIT:?}"
+                ),
+            ));
+        }
+        sleep(self.pause);
+        Ok(())
+    }
+}

@@ -1,0 +1,207 @@
+//! A node with an API server, a pod, and the delegate `macvlan`, a script.
+
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use cni_conformance::cluster::Cluster;
+use serde_json::{Value, json};
+
+use crate::bed::Bed;
+
+/// Asks its IPAM plugin for the address if its configuration names one, as every delegate does.
+const DELEGATE: &str = r#"
+conf=$(cat)
+echo "$CNI_COMMAND $CNI_IFNAME" >>DIR/calls
+case $CNI_COMMAND in
+ADD)
+    test ! -e DIR/fail || { echo '{"code":123,"msg":"no"}'; exit 1; }
+    result=$(printf %s "$conf" | DIR/danm) || { echo "$result"; exit 1; }
+    address=$(printf %s "$result" | sed -n 's/.*"address": *"\([^"]*\)".*/\1/p' | head -n 1)
+    test -e DIR/dry || {
+        ip link add "$CNI_IFNAME" link m0 netns "$CNI_NETNS" type macvlan mode bridge || exit 1
+        nsenter --net="$CNI_NETNS" ip addr add "$address" dev "$CNI_IFNAME" || exit 1
+    }
+    test ! -e DIR/sleep || sleep 30
+    echo "$result";;
+DEL) test ! -e "$CNI_NETNS" || nsenter --net="$CNI_NETNS" ip link del "$CNI_IFNAME" 2>/dev/null;:;;
+esac
+"#;
+
+pub(crate) struct World {
+    pub(crate) bed: Bed,
+    pub(crate) cluster: Cluster,
+    pub(crate) dir: PathBuf,
+    /// The configuration.
+    pub(crate) conf: Value,
+}
+
+impl World {
+    /// The ClusterNetwork `oampub` of the example is there, made by `macvlan`, with its bitmap.
+    pub(crate) fn new() -> World {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("danm-{}-{number}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let bed = Bed::new();
+        let cluster = Cluster::start().unwrap();
+        let kubeconfig = dir.join("kubeconfig");
+        cluster
+            .write_kubeconfig(&kubeconfig, &cluster.token_user())
+            .unwrap();
+        symlink(env!("CARGO_BIN_EXE_danm-shim"), dir.join("danm")).unwrap();
+        let conf = json!({"cniVersion": "1.1.0", "name": "danm", "type": "danm", "kubeconfig": kubeconfig,
+            "stateDir": dir.join("state"), "cniDir": dir});
+        let world = World {
+            bed,
+            cluster,
+            dir,
+            conf,
+        };
+        world.script("macvlan", DELEGATE);
+        world.network(
+            "oampub",
+            json!({"host_device": "m0", "container_prefix": "oampub", "rt_tables": 107,
+            "cidr": "10.2.157.0/27", "alloc": "gBCAAQ==",
+            "allocation_pool": {"start": "10.2.157.1", "end": "10.2.157.30", "lastIp": ""}}),
+        );
+        world
+    }
+
+    pub(crate) fn script(&self, name: &str, text: &str) {
+        let text = format!("#!/bin/sh\n{text}").replace("DIR", self.dir.to_str().unwrap());
+        let path = self.dir.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Makes a ClusterNetwork.
+    pub(crate) fn network(&self, name: &str, options: Value) {
+        self.object(
+            "ClusterNetwork",
+            name,
+            &json!({"NetworkID": name, "NetworkType": "macvlan", "Options": options}),
+        );
+    }
+
+    pub(crate) fn object(&self, kind: &str, name: &str, spec: &Value) {
+        let object = json!({"apiVersion": "danm.k8s.io/v1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+        self.cluster.put(object).unwrap();
+    }
+
+    /// Makes a pod with this annotation; its labels are `app: NAME`.
+    pub(crate) fn pod(&self, name: &str, interfaces: &Value) {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name},
+            "annotations": {"danm.k8s.io/interfaces": interfaces.to_string()}}, "spec": {}});
+        self.cluster.put(pod).unwrap();
+    }
+
+    /// A pod with one interface on a network.
+    pub(crate) fn simple_pod(&self, name: &str, network: &str) {
+        self.pod(name, &json!([{"clusterNetwork": network, "ip": "dynamic"}]));
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the plugin under test")]
+    pub(crate) fn start(&self, verb: &str, pod: &str, netns: &str) -> Child {
+        let args = format!(
+            "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod};K8S_POD_INFRA_CONTAINER_ID=c-{pod}"
+        );
+        let mut child = Command::new(self.dir.join("danm"))
+            .env("CNI_COMMAND", verb)
+            .env("CNI_CONTAINERID", format!("c-{pod}"))
+            .env("CNI_NETNS", netns)
+            .env("CNI_IFNAME", "eth0")
+            .env("CNI_ARGS", args)
+            .env("CNI_PATH", &self.dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(self.conf.to_string().as_bytes()).unwrap();
+        child
+    }
+
+    fn run(&self, verb: &str, pod: &str) -> Output {
+        self.start(verb, pod, &self.bed.path)
+            .wait_with_output()
+            .unwrap()
+    }
+
+    /// Runs a verb that must succeed; `null` is an empty answer.
+    pub(crate) fn ok(&self, verb: &str, pod: &str) -> Value {
+        let output = self.run(verb, pod);
+        assert!(output.status.success(), "{verb} {pod}: {output:?}");
+        match output.stdout.as_slice() {
+            b"" => Value::Null,
+            text => serde_json::from_slice(text).unwrap(),
+        }
+    }
+
+    /// Runs a verb that must fail; the text of its error.
+    pub(crate) fn error(&self, verb: &str, pod: &str) -> String {
+        let output = self.run(verb, pod);
+        assert!(!output.status.success(), "{verb} {pod}: {output:?}");
+        let error: Value = serde_json::from_slice(&output.stdout).unwrap();
+        error["msg"].as_str().unwrap().to_owned()
+    }
+
+    /// The bitmap of a ClusterNetwork.
+    pub(crate) fn alloc(&self, network: &str) -> String {
+        let path = format!("/apis/danm.k8s.io/v1/clusternetworks/{network}");
+        let network = self.cluster.get(&path).unwrap();
+        network["spec"]["Options"]["alloc"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    pub(crate) fn endpoints(&self) -> Vec<Value> {
+        self.cluster
+            .list("/apis/danm.k8s.io/v1/namespaces/default/danmeps")
+    }
+
+    /// Nothing is left but the network as it was.
+    pub(crate) fn is_clean(&self, alloc: &str) {
+        assert_eq!(self.alloc("oampub"), alloc);
+        assert_eq!(self.endpoints(), Vec::<Value>::new());
+        let records = self.dir.join("state/containers/danm");
+        let left: Vec<_> = fs::read_dir(records)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+        assert_eq!(self.links(), ["lo"]);
+    }
+
+    /// Names of the pod's links.
+    pub(crate) fn links(&self) -> Vec<String> {
+        let text = self.bed.in_pod("ip -j link");
+        let links: Vec<Value> = serde_json::from_str(&text).unwrap();
+        links
+            .iter()
+            .map(|link| link["ifname"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    pub(crate) fn calls(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.dir.join("calls")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Makes the delegate behave: `fail`, `sleep`, or `dry` (no link).
+    pub(crate) fn delegate(&self, how: &str) {
+        fs::write(self.dir.join(how), "").unwrap();
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
