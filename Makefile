@@ -55,9 +55,9 @@ install: build ## the plugins into $(DESTDIR)/opt/cni/bin
 	@ln -sfn danm-shim $(DESTDIR)$(BINDIR)/danm
 
 .PHONY: demo
-demo: setup-demo build harness ## pods with annotations get a second interface from multus, by macvlan and by ipvlan, and lose it again
+demo: setup-demo build harness ## the pods of docs/examples get the interfaces that their annotations ask for, from multus and danm, and lose them again
 	@docs/demo.sh $(RELEASE) samplepod
-	@docs/demo.sh $(RELEASE) samplepod3
+	@docs/demo.sh $(RELEASE) samplepod-danm samplepod3
 
 .PHONY: test
 test: setup-test build harness ## all tests: units, binaries, and the suite over our plugins and the Go ones
