@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use cni::{Attachment, Code, Error, Success};
-use invoke::{ResultCache, Runtime};
+use invoke::{CALLERS, ResultCache, Runtime};
 use kernel::Netns;
 use skel::{Plugin, Undo};
 
@@ -70,6 +70,11 @@ impl Plugin for Danm {
         if is_ipam(call) {
             return Ok(());
         }
+        if let Err(e) = callers() {
+            // The ADD was refused for the same reason, and those above have to go on.
+            log::warn!("there is nothing to delete: {e}");
+            return Ok(());
+        }
         let node = Node::new(call)?;
         let done = detach::container(&node, call);
         collect::leftovers(&node);
@@ -112,10 +117,17 @@ impl Node {
                 path: call.path.clone(),
                 cache: ResultCache::new(&settings.state_dir),
                 limit: settings.delegate_limit,
+                callers: callers()?,
             },
             settings,
         })
     }
+}
+
+/// What delegates are told of those above them. Errors, code 7: this plugin is among those itself, and not to give a delegate its
+/// addresses.
+fn callers() -> Result<String, Error> {
+    invoke::called_by(&skel::variable(CALLERS), Danm::NAME)
 }
 
 /// Whether a delegate of ours asks for the addresses that were reserved for it. A configuration of DANM has no `ipam`.

@@ -119,7 +119,7 @@ fn has_format(text: &str, format: &Value) -> bool {
         "byte" => {
             let digits = text.trim_end_matches('=');
             !text.is_empty()
-                && text.len() % 4 == 0
+                && text.len().is_multiple_of(4)
                 && text.len() - digits.len() <= 2
                 && digits.chars().all(base64)
         }
