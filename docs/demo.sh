@@ -8,6 +8,7 @@
 #           samplepod-danm: multus calls danm alone, which attaches calico and the ClusterNetwork oampub, an ipvlan network
 #           samplepod3: after samplepod-danm, on the same node: the same, and an ipvlan network from multus
 # DEMO_PLUGINS: a folder whose plugins are used instead, where it has them; multus and danm are always FOLDER's.
+# DEMO_RUNTIME=conflist: multus is the only plugin of a list, for a runtime that knows nothing else; this needs jq.
 # It makes a world of its own (namespaces for network and mounts, or another kernel where this one lacks such links);
 # nothing of this machine is touched.
 set -eu
@@ -23,9 +24,9 @@ wrong() {
 }
 
 case $* in
-    samplepod) kind=macvlan conf=00-multus.conf gateways=10.168.1.1/24 ;;
+    samplepod) kind=macvlan example=00-multus.conf gateways=10.168.1.1/24 ;;
     samplepod-danm | 'samplepod-danm samplepod3')
-        kind=ipvlan conf=00-multus-danm.conf gateways='10.1.2.1/24 10.2.157.30/27'
+        kind=ipvlan example=00-multus-danm.conf gateways='10.1.2.1/24 10.2.157.30/27'
         ;;
     *)
         echo "demo: no walk for '$*'; there are samplepod, samplepod-danm, and samplepod-danm with samplepod3" >&2
@@ -61,19 +62,25 @@ for pod; do
     ip -n "$pod" link set lo up
 done
 
-step "Its plugins, and $conf; calico is here docs/stand-in/calico"
+step "Its plugins, and $example; calico is here docs/stand-in/calico"
 cp docs/stand-in/calico "$plugins/multus" "$plugins/danm-shim" /opt/cni/bin
 ln -s danm-shim /opt/cni/bin/danm
 for plugin in macvlan ipvlan host-local portmap; do
     cp "$plugins/$plugin" /opt/cni/bin
     if [ -x "${DEMO_PLUGINS:-/nowhere}/$plugin" ]; then cp "$DEMO_PLUGINS/$plugin" /opt/cni/bin; fi
 done
-cp "docs/examples/$conf" /etc/cni/net.d/00-multus.conf
+if [ "${DEMO_RUNTIME:-}" = conflist ]; then
+    conf=00-multus.conflist
+    jq '{ cniVersion: "1.0.0", name, plugins: [del(.cniVersion, .name)] }' "docs/examples/$example" >"/etc/cni/net.d/$conf"
+else
+    conf=00-multus.conf
+    cp "docs/examples/$example" "/etc/cni/net.d/$conf"
+fi
 objects=docs/examples/$kind.yaml
 if [ "$kind" = ipvlan ]; then
     cp docs/examples/default.conf /etc/cni/net.d
     objects="$objects docs/examples/clusternetwork-default.yaml docs/examples/clusternetwork-oampub.yaml"
-    run cat /etc/cni/net.d/00-multus.conf
+    run cat "/etc/cni/net.d/$conf"
 fi
 run ls /opt/cni/bin /etc/cni/net.d
 
@@ -103,11 +110,20 @@ bitmap() { # what it must be
     echo "the bitmap of oampub: $alloc"
     [ "$alloc" = "$1" ] || wrong "it must be $1"
 }
+request() { # verb, pod
+    case $conf in
+        *.conflist) jq --arg verb "$1" --slurpfile result "/run/result-$2" '. as $list | .plugins[0] + ($list | { cniVersion, name })
+            + if $verb == "ADD" then {} else { prevResult: $result[0] } end' "/etc/cni/net.d/$conf" ;;
+        *) cat "/etc/cni/net.d/$conf" ;;
+    esac
+}
 cni() { # verb, pod
-    printf '$ CNI_COMMAND=%s CNI_CONTAINERID=%s CNI_IFNAME=eth0 CNI_ARGS=... multus <00-multus.conf\n' "$1" "$2"
+    request "$1" "$2" >/run/request
+    printf '$ CNI_COMMAND=%s CNI_CONTAINERID=%s CNI_IFNAME=eth0 CNI_ARGS=... multus <%s\n' "$1" "$2" "$conf"
     CNI_COMMAND=$1 CNI_CONTAINERID=$2 CNI_NETNS=/run/netns/$2 CNI_IFNAME=eth0 CNI_PATH=/opt/cni/bin \
         CNI_ARGS="IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=$2;K8S_POD_INFRA_CONTAINER_ID=$2" \
-        /opt/cni/bin/multus </etc/cni/net.d/00-multus.conf
+        /opt/cni/bin/multus </run/request >/run/answer || { cat /run/answer; wrong "$1 failed"; }
+    cat /run/answer
 }
 # Of the output of `ip address`, iproute's or BusyBox's: names, MTUs, addresses with prefix length and broadcast address, and MAC
 # addresses where they are enp0s3's. Of link-local addresses, which are made of numbers that are other ones each time, the kind.
@@ -121,8 +137,10 @@ essence() {
 
 for pod; do
     step "ADD of $pod, as a runtime calls it"
+    : >"/run/result-$pod"
     cni ADD "$pod"
     echo
+    cp /run/answer "/run/result-$pod"
     step "What $pod has"
     run ip -n "$pod" address
     run ip -n "$pod" route
@@ -149,6 +167,14 @@ for pod; do
         run ip netns exec "$pod" ping -c 2 -i 0.2 -W 2 -I "$interface" "$gateway"
     done
 done
+
+if [ "$conf" = 00-multus.conflist ]; then
+    for pod; do
+        step "CHECK of $pod"
+        [ "$(jq -r .cniVersion "/run/result-$pod")" = 1.0.0 ] || wrong "the result has not the version of the list"
+        cni CHECK "$pod"
+    done
+fi
 
 state="/var/lib/cni/networks /var/lib/cni/multus"
 if [ "$kind" = ipvlan ]; then
