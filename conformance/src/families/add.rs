@@ -475,6 +475,7 @@ fn no_address(trial: &Trial<'_>) -> Verdict {
         ));
     }
     trial.needs_link_kind()?;
+    trial.needs_networks_in_config()?;
     let mut attachment = trial.attachment()?;
     if let Some(config) = attachment.maker().as_object_mut() {
         config.remove("ipam");

@@ -1,9 +1,10 @@
 //! ADD: every interface that the pod asks for, several at a time, or none of them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
+use cni::text::format_mac;
 use cni::{Code, Error, Network, Success};
 use invoke::Parameters;
 use k8s::{DanmEp, DanmEpInterface, DanmEpSpec, DanmNetwork, DanmScope, ObjectMeta, Pod};
@@ -14,9 +15,9 @@ use crate::annotation::{self, Request};
 use crate::cluster::{Cluster, NetworkRef};
 use crate::conf::{self, PodArgs};
 use crate::delegate::{self, Delegation};
-use crate::device::{CHECKPOINT, Devices};
+use crate::device::Device;
 use crate::ipam::{Addresses, NONE};
-use crate::link::{self, Finish};
+use crate::link::{self, Finish, WithoutIpv6};
 use crate::names::{self, Scheme};
 use crate::record::{Open, Part, Record, Stage};
 use crate::result::{self, Outcome};
@@ -36,6 +37,8 @@ struct Job {
     /// `apiType` of its DanmEp.
     api_type: &'static str,
     device: Option<String>,
+    /// Its hardware address; empty if there is no device, or its card does not tell.
+    mac: Vec<u8>,
 }
 
 /// What all interfaces of the pod are made with.
@@ -63,7 +66,7 @@ pub(crate) fn run(
         let why = format!("type is {:?}, must be {types}", call.net.kind);
         return Err(Error::config(why));
     }
-    let netns = open_netns(&call.netns)?;
+    let netns = Arc::new(open_netns(&call.netns)?);
     let cluster = Cluster::new(&node.settings)?;
     let record = Arc::new(
         node.records
@@ -71,8 +74,13 @@ pub(crate) fn run(
     );
     // Registered first, so that the roll-back ends with it. The lock is held until then.
     let (taken, held) = (Arc::clone(node), Arc::clone(&record));
+    let without_ipv6 = Arc::new(OnceLock::<WithoutIpv6>::new());
+    let (off, within) = (Arc::clone(&without_ipv6), Arc::clone(&netns));
     undo.push("take the interfaces back", move || {
         let done = detach::all(&taken, &held);
+        if let Some(off) = off.get() {
+            off.restore(&within)?;
+        }
         match (done, Arc::into_inner(held)) {
             (Ok(true), Some(record)) => record.remove(),
             (done, _) => done.map(drop),
@@ -90,8 +98,10 @@ pub(crate) fn run(
     let jobs = plan(node, call, args, &cluster, &pod, requests, is_default)?;
     names::check(jobs.iter().map(|job| job.ifname.as_str()))?;
     are_free(&netns, &jobs)?;
-    link::enable_loopback(&netns)?;
     clear_pod(node, call, &cluster, args, &pod)?;
+    if let Some(off) = link::enable_ipv6(&netns)? {
+        let _ = without_ipv6.set(off);
+    }
 
     record.change(|record| {
         *record = Record {
@@ -122,7 +132,7 @@ pub(crate) fn run(
     let outcomes = work.all(&jobs)?;
     record.change(|record| record.is_complete = true)?;
     Ok(match node.settings.tells_all {
-        true => result::complete(outcomes, &call.netns),
+        true => result::complete(outcomes, &call.netns, &call.net.dns),
         false => result::compatible(outcomes, &args.cid),
     })
 }
@@ -229,10 +239,10 @@ fn plan(
             true => {
                 let left = match devices.take() {
                     Some(left) => devices.insert(left),
-                    None => devices.insert(Devices::read(CHECKPOINT.as_ref(), &pod.metadata.uid)?),
+                    None => devices.insert(cluster.devices(args, pod)?),
                 };
-                let device = left.pop(&network.spec.options.device_pool);
-                Some(device.map_err(|e| failed(&place.name, e))?)
+                let device = left.take_last(&network.spec.options.device_pool);
+                Some(device.map_err(|e| failed(&place.name, Error::plugin(e.to_string())))?)
             }
         };
         jobs.push(Job {
@@ -245,6 +255,9 @@ fn plan(
             request,
             place,
             network,
+            mac: device
+                .as_deref()
+                .map_or_else(Vec::new, |id| Device::new(id).mac()),
             device,
         });
     }
@@ -285,12 +298,8 @@ fn clear_pod(
     pod: &Pod,
 ) -> Result<(), Error> {
     let uid = &pod.metadata.uid;
-    let endpoints = cluster.endpoints(Some(&args.namespace)).map_err(|e| {
-        Error::plugin(format!(
-            "the DanmEps of namespace {} can't be listed: {e}",
-            args.namespace
-        ))
-    })?;
+    let listed = |e: k8s::Error| Error::plugin(format!("the DanmEps can't be listed: {e}"));
+    let endpoints = cluster.endpoints(Some(&args.namespace)).map_err(listed)?;
     let is_own = |e: &DanmEp| e.spec.pod == args.name && e.spec.pod_uid == *uid;
     let own: Vec<DanmEp> = endpoints.into_iter().filter(is_own).collect();
     if own.is_empty() {
@@ -308,8 +317,14 @@ fn clear_pod(
         .flat_map(|(_, record)| record.interfaces)
         .map(|part| part.endpoint)
         .collect();
-    for endpoint in own.iter().filter(|e| !known.contains(&e.metadata.name)) {
-        detach::foreign(node, cluster, endpoint)?;
+    let unknown = own.iter().filter(|e| !known.contains(&e.metadata.name));
+    let unknown: Vec<&DanmEp> = unknown.collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let all = cluster.endpoints(None).map_err(listed)?;
+    for endpoint in unknown {
+        detach::foreign(node, cluster, endpoint, &all)?;
     }
     Ok(())
 }
@@ -359,19 +374,15 @@ impl Work<'_> {
         let mut addresses = job.request.addresses.clone();
         let uses_bitmap = delegate::uses_bitmap(&job.network, &addresses);
         if uses_bitmap {
-            let choose = |_: &DanmNetwork| Ok(Some(addresses.clone()));
-            let taken = self
-                .node
-                .claims
-                .take(self.cluster, &job.place, &job.endpoint, choose);
-            let (_, got) = taken.map_err(|e| match e.code {
+            let claims = &self.node.claims;
+            let taken = claims.take(self.cluster, &job.place, &job.endpoint, &addresses);
+            addresses = taken.map_err(|e| match e.code {
                 Code::Other(_) => Error {
                     code: Code::Plugin,
                     ..e
                 },
                 _ => e,
             })?;
-            addresses = got.unwrap_or_default();
             self.note(job, &addresses)?;
         }
         self.cluster
@@ -404,21 +415,46 @@ impl Work<'_> {
                 None
             }
         };
+        let stands_in = self.stand_in(job)?;
         let finish = Finish {
             ifname: &job.ifname,
             network: &job.network,
             addresses: &addresses,
             proutes: &job.request.proutes,
             proutes6: &job.request.proutes6,
-            is_delegated: delegated.is_some(),
+            is_delegated: delegated.is_some() && !stands_in,
         };
         let link = finish.run(self.netns)?;
+        let proutes = [&job.request.proutes, &job.request.proutes6];
+        let (mut routes, _) = link::expected_routes(&job.network, &addresses, proutes);
+        routes.retain(|route| route.table.is_none());
         Ok(Outcome {
             ifname: job.ifname.clone(),
             delegated,
             addresses,
             link,
+            routes,
         })
+    }
+
+    /// Makes a link where the device is a program's, and the kernel has none of it. False: it has.
+    fn stand_in(&self, job: &Job) -> Result<bool, Error> {
+        let Some(device) = &job.device else {
+            return Ok(false);
+        };
+        if !Device::new(device).is_in_user_space() {
+            return Ok(false);
+        }
+        let vlan = job.network.spec.options.vlan;
+        // As long as a name may be, less one.
+        let below = match vlan {
+            0 => &job.ifname,
+            _ => job.endpoint.get(..14).unwrap_or_default(),
+        };
+        self.record
+            .part(&job.endpoint, |part| part.stand_in = below.to_owned())?;
+        link::create_stand_in(self.netns, (below, &job.ifname), vlan, &job.mac, device)?;
+        Ok(true)
     }
 
     fn delegate(&self, job: &Job, reserved: &Addresses) -> Result<Success, Error> {
@@ -520,7 +556,7 @@ impl Work<'_> {
                     name: job.ifname.clone(),
                     address: addresses.ip.clone(),
                     address_ipv6: addresses.ip6.clone(),
-                    mac_address: String::new(),
+                    mac_address: format_mac(&job.mac),
                     proutes: some(&job.request.proutes),
                     proutes6: some(&job.request.proutes6),
                     device_id: job.device.clone().unwrap_or_default(),

@@ -9,6 +9,7 @@ use cni::{Code, Error, Network};
 use k8s::DanmNetwork;
 use serde::Serialize;
 
+use crate::device::Device;
 use crate::ipam::{Addresses, NONE};
 
 /// What a delegate is made of.
@@ -159,7 +160,7 @@ impl Delegation<'_> {
                     name,
                     r#type: "sriov",
                     dns: NoDns {},
-                    master: physical_function(device)?,
+                    master: Device::new(device).physical_function()?,
                     vlan: spec.options.vlan,
                     device_id: device,
                     ipam: self.ipam(),
@@ -223,18 +224,5 @@ impl Delegation<'_> {
             .collect();
         let r#type = if ips.is_empty() { "" } else { self.fake_ipam };
         Ipam { r#type, ips }
-    }
-}
-
-/// The link that a virtual function of a network card belongs to.
-fn physical_function(device: &str) -> Result<String, Error> {
-    let links = Path::new("/sys/bus/pci/devices")
-        .join(device)
-        .join("physfn/net");
-    let first = fs::read_dir(&links).and_then(|mut entries| entries.next().transpose());
-    match first {
-        Ok(Some(entry)) => Ok(entry.file_name().to_string_lossy().into_owned()),
-        Ok(None) => Err(Error::plugin(format!("{} is empty", links.display()))),
-        Err(e) => Err(Error::new(Code::Io, format!("{}: {e}", links.display()))),
     }
 }

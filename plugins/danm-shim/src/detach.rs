@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, NetworkRef};
 use crate::conf::{self, PodArgs};
 use crate::ipam::{self, Addresses};
 use crate::record::{Open, Part, Record, Records, Stage};
-use crate::{Call, Node, link};
+use crate::{Call, Node, flannel, link};
 
 /// DEL of a container. Errors: a delegate or the kernel has failed; the container's addresses are kept back then too.
 pub(crate) fn container(node: &Node, call: &Call) -> Result<(), Error> {
@@ -99,6 +99,7 @@ fn interface(node: &Node, record: &Record, part: &Part) -> Result<(), Error> {
     match part.delegate()? {
         None => link::delete(&record.netns, &part.ifname).map_err(context),
         Some(network) => {
+            link::delete(&record.netns, &part.stand_in).map_err(context)?;
             let of = Parameters {
                 container_id: record.container_id.clone(),
                 netns: record.netns.clone(),
@@ -106,7 +107,15 @@ fn interface(node: &Node, record: &Record, part: &Part) -> Result<(), Error> {
                 args: conf::pairs(&record.args),
                 capability_args: node.settings.capability_args.clone(),
             };
-            node.runtime.del(&network, &of).map_err(context)
+            node.runtime.del(&network, &of).map_err(context)?;
+            if network
+                .plugins
+                .iter()
+                .any(|plugin| flannel::is_flannel(&plugin.kind))
+            {
+                flannel::release(&record.container_id, &part.addresses()).map_err(context)?;
+            }
+            Ok(())
         }
     }
 }
@@ -152,25 +161,51 @@ fn delete(cluster: &Cluster, namespace: &str, endpoint: &str) -> Result<(), Erro
     }
 }
 
-/// A DanmEp that this node has no record of: another plugin has made it, or the records were lost. Its addresses are
-/// given back and it is deleted.
-pub(crate) fn foreign(node: &Node, cluster: &Cluster, endpoint: &DanmEp) -> Result<(), Error> {
+/// A DanmEp that this node has no record of: another plugin has made it, or the records were lost, or it came into
+/// being after a DEL, because the ADD was killed with the request on its way. Its addresses are given back and it is
+/// deleted. `all` are the DanmEps of the cluster: an address that another one has is not this one's any more.
+pub(crate) fn foreign(
+    node: &Node,
+    cluster: &Cluster,
+    endpoint: &DanmEp,
+    all: &[DanmEp],
+) -> Result<(), Error> {
     let (namespace, name) = (&endpoint.metadata.namespace, &endpoint.metadata.name);
     let spec = &endpoint.spec;
-    let scope = DanmScope::parse(&spec.api_type).ok_or_else(|| {
+    let network = network_of(endpoint).ok_or_else(|| {
         Error::plugin(format!(
             "DanmEp {namespace}/{name} has the unknown apiType {:?}",
             spec.api_type
         ))
     })?;
-    let network = NetworkRef::of_pod(scope, namespace, &spec.network_name);
+    let others = all.iter().filter(|other| other.metadata.name != *name);
+    let others: Vec<&DanmEp> = others
+        .filter(|other| network_of(other).as_ref() == Some(&network))
+        .collect();
+    let own = |address: fn(&DanmEp) -> &String| {
+        let is_taken = others
+            .iter()
+            .any(|other| address(other) == address(endpoint));
+        match is_taken {
+            true => String::new(),
+            false => address(endpoint).clone(),
+        }
+    };
     let addresses = Addresses {
-        ip: spec.interface.address.clone(),
-        ip6: spec.interface.address_ipv6.clone(),
+        ip: own(|e| &e.spec.interface.address),
+        ip6: own(|e| &e.spec.interface.address_ipv6),
     };
     node.claims
         .give(cluster, &network, name, Some(&addresses))?;
     delete(cluster, namespace, name)
+}
+
+/// The network that a DanmEp is of; `None` if its kind is unknown.
+fn network_of(endpoint: &DanmEp) -> Option<NetworkRef> {
+    let scope = DanmScope::parse(&endpoint.spec.api_type)?;
+    let namespace = &endpoint.metadata.namespace;
+    let name = &endpoint.spec.network_name;
+    Some(NetworkRef::of_pod(scope, namespace, name))
 }
 
 /// DEL of a container without record: the DanmEps say what the original has made for it. Nothing stops it: there may
@@ -179,11 +214,15 @@ fn unrecorded(node: &Node, call: &Call) {
     let found = PodArgs::read(call).and_then(|args| {
         let cluster = Cluster::new(&node.settings)?;
         let all = cluster.endpoints(Some(&args.namespace));
-        let mut all = all.map_err(|e| Error::plugin(e.to_string()))?;
-        all.retain(|endpoint| endpoint.spec.cid == args.cid);
-        Ok((cluster, all))
+        let mut own = all.map_err(|e| Error::plugin(e.to_string()))?;
+        own.retain(|endpoint| endpoint.spec.cid == args.cid);
+        let all = match own.is_empty() {
+            true => Ok(Vec::new()),
+            false => cluster.endpoints(None),
+        };
+        Ok((cluster, own, all.map_err(|e| Error::plugin(e.to_string()))?))
     });
-    let (cluster, endpoints) = match found {
+    let (cluster, endpoints, all) = match found {
         Ok(found) => found,
         Err(e) => {
             return log::warn!(
@@ -194,7 +233,7 @@ fn unrecorded(node: &Node, call: &Call) {
     for endpoint in &endpoints {
         let name = &endpoint.metadata.name;
         let done = adopted_interface(node, call, &cluster, endpoint)
-            .and_then(|()| foreign(node, &cluster, endpoint));
+            .and_then(|()| foreign(node, &cluster, endpoint, &all));
         match done {
             Ok(()) => log::info!("DanmEp {name}, which is on no record, is taken down"),
             Err(e) => log::error!("DanmEp {name}, which is on no record: {e}"),

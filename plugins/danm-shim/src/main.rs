@@ -12,6 +12,7 @@ mod detach;
 mod device;
 mod fake_ipam;
 mod files;
+mod flannel;
 mod ipam;
 mod link;
 mod names;

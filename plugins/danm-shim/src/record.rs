@@ -51,6 +51,8 @@ pub(crate) struct Part {
     pub(crate) config: String,
     /// The file of the delegate, where that is not the configuration's `type`.
     pub(crate) program: String,
+    /// The link in the pod that stands for a device of a program; empty if there is none.
+    pub(crate) stand_in: String,
     /// How far its DanmEp is.
     pub(crate) stage: Stage,
     pub(crate) ip: String,
