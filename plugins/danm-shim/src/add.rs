@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
+use std::time::UNIX_EPOCH;
 
 use cni::text::format_mac;
 use cni::{Code, Error, Network, Success};
@@ -116,6 +117,7 @@ pub(crate) fn run(
                 .iter()
                 .map(|j| Part::new(j.endpoint.clone(), j.place.clone()))
                 .collect(),
+            strays: std::mem::take(&mut record.strays),
             ..Record::default()
         };
     })?;
@@ -130,7 +132,13 @@ pub(crate) fn run(
         host: sysctl::read("kernel/hostname")?,
     };
     let outcomes = work.all(&jobs)?;
-    record.change(|record| record.is_complete = true)?;
+    record.change(|record| {
+        for (part, outcome) in record.interfaces.iter_mut().zip(&outcomes) {
+            let kind = outcome.link.as_ref().map(|link| link.kind.clone());
+            part.link_kind = kind;
+        }
+        record.is_complete = true;
+    })?;
     Ok(match node.settings.tells_all {
         true => result::complete(outcomes, &call.netns, &call.net.dns),
         false => result::compatible(outcomes, &args.cid),
@@ -140,7 +148,7 @@ pub(crate) fn run(
 /// Takes back what an ADD has left that was cut off. Error: an ADD has come to its end, and its interfaces are in use.
 fn clear_earlier(node: &Node, netns: &Netns, record: &Open) -> Result<(), Error> {
     let earlier = record.get();
-    if earlier.interfaces.is_empty() {
+    if earlier.is_empty() {
         return Ok(());
     }
     let names = earlier.interfaces.iter().map(|part| part.ifname.as_str());
@@ -153,13 +161,23 @@ fn clear_earlier(node: &Node, netns: &Netns, record: &Open) -> Result<(), Error>
         );
     }
     log::warn!("an earlier ADD of this container is taken back first");
-    match detach::all(node, record)? {
-        true => record.change(|record| *record = Record::default()),
-        false => Err(Error::new(
-            Code::TryAgainLater,
-            "what an earlier ADD of this container has left could not be taken back yet",
-        )),
+    let is_done = detach::all(node, record)?;
+    let Record {
+        strays, interfaces, ..
+    } = record.get();
+    // Those are in nobody's way.
+    if is_done || interfaces.iter().all(|part| part.stage == Stage::Deleted) {
+        return record.change(|record| {
+            *record = Record {
+                strays,
+                ..Record::default()
+            }
+        });
     }
+    Err(Error::new(
+        Code::TryAgainLater,
+        "what an earlier ADD of this container has left could not be taken back yet",
+    ))
 }
 
 /// What the pod asks for; and whether that is the default network, because it asks for nothing.
@@ -310,15 +328,13 @@ fn clear_pod(
             detach::at(node, path)?;
         }
     }
-    let known: Vec<String> = node
-        .records
-        .all()?
-        .into_iter()
-        .flat_map(|(_, record)| record.interfaces)
-        .map(|part| part.endpoint)
-        .collect();
-    let unknown = own.iter().filter(|e| !known.contains(&e.metadata.name));
-    let unknown: Vec<&DanmEp> = unknown.collect();
+    let records = node.records.all()?;
+    let is_known = |name: &String| {
+        records
+            .iter()
+            .any(|(_, r)| r.endpoints().any(|e| e == name))
+    };
+    let unknown: Vec<&DanmEp> = own.iter().filter(|e| !is_known(&e.metadata.name)).collect();
     if unknown.is_empty() {
         return Ok(());
     }
@@ -385,15 +401,26 @@ impl Work<'_> {
             })?;
             self.note(job, &addresses)?;
         }
-        self.cluster
-            .create_endpoint(&self.endpoint(job, &addresses))
-            .map_err(|e| {
-                Error::plugin(format!(
-                    "DanmEp object could not be PUT to K8s due to error:{e}"
-                ))
-            })?;
-        self.record
-            .part(&job.endpoint, |part| part.stage = Stage::Made)?;
+        let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        self.record.part(&job.endpoint, |part| {
+            part.stage = Stage::Requested;
+            part.requested = now;
+        })?;
+        let created = self
+            .cluster
+            .create_endpoint(&self.endpoint(job, &addresses));
+        self.record.part(&job.endpoint, |part| {
+            part.stage = match &created {
+                Ok(()) => Stage::Made,
+                Err(e) if e.maybe_applied => Stage::Requested,
+                Err(_) => Stage::Planned,
+            }
+        })?;
+        created.map_err(|e| {
+            Error::plugin(format!(
+                "DanmEp object could not be PUT to K8s due to error:{e}"
+            ))
+        })?;
         let delegated = match delegate::is_needed(&delegate::network_type(&job.network)) {
             true => {
                 let reserved = if uses_bitmap {

@@ -227,7 +227,7 @@ impl Book<'_> {
     /// Reads the network, and finds out what has become of changes whose end nobody has seen.
     fn read(&mut self, is_again: bool) -> Result<DanmNetwork, Error> {
         let object = self.cluster.network(self.network).map_err(|e| {
-            let code = if e.is_not_found() {
+            let code = if e.is_absent() {
                 Code::Other(404)
             } else {
                 Code::Plugin
@@ -300,6 +300,7 @@ impl Book<'_> {
             }
             Patched::Conflict(e) => {
                 self.ledger.pending.pop();
+                self.save()?;
                 self.refused = Some((pending.version, e));
                 Ok(false)
             }

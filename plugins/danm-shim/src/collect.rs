@@ -98,17 +98,16 @@ fn endpoints(node: &Node, valid: &[Attachment]) -> Result<Vec<DanmEp>, Error> {
     let all = cluster
         .endpoints(None)
         .map_err(|e| Error::plugin(e.to_string()))?;
-    let recorded: Vec<String> = node
-        .records
-        .all()?
-        .into_iter()
-        .flat_map(|(_, record)| record.interfaces)
-        .map(|part| part.endpoint)
-        .collect();
+    let records = node.records.all()?;
+    let is_known = |name: &String| {
+        records
+            .iter()
+            .any(|(_, r)| r.endpoints().any(|e| e == name))
+    };
     let (mut errors, mut live) = (Vec::new(), Vec::new());
     for endpoint in all.iter().filter(|endpoint| endpoint.spec.host == host) {
         let spec = &endpoint.spec;
-        if recorded.contains(&endpoint.metadata.name) {
+        if is_known(&endpoint.metadata.name) {
             continue;
         }
         if valid.iter().any(|a| a.container_id == spec.cid) {
@@ -117,7 +116,7 @@ fn endpoints(node: &Node, valid: &[Attachment]) -> Result<Vec<DanmEp>, Error> {
         }
         let is_gone = match cluster.pod(&endpoint.metadata.namespace, &spec.pod) {
             Ok(pod) => !spec.pod_uid.is_empty() && pod.metadata.uid != spec.pod_uid,
-            Err(e) if e.is_not_found() => true,
+            Err(e) if e.is_absent() => true,
             Err(e) => {
                 errors.push(Error::plugin(e.to_string()));
                 false

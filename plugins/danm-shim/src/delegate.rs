@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use cni::json::{self, Object};
-use cni::{Code, Error, Network};
+use cni::{Error, Network};
 use k8s::DanmNetwork;
 use serde::Serialize;
 

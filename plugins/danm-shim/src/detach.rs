@@ -10,7 +10,7 @@ use k8s::{DanmEp, DanmScope};
 use crate::cluster::{Cluster, NetworkRef};
 use crate::conf::{self, PodArgs};
 use crate::ipam::{self, Addresses};
-use crate::record::{Open, Part, Record, Records, Stage};
+use crate::record::{Open, Part, Record, Records, Stage, Stray};
 use crate::{Call, Node, flannel, link};
 
 /// DEL of a container. Errors: a delegate or the kernel has failed; the container's addresses are kept back then too.
@@ -18,7 +18,7 @@ pub(crate) fn container(node: &Node, call: &Call) -> Result<(), Error> {
     let record = node
         .records
         .open(&call.net.name, &call.container_id, &call.ifname)?;
-    if record.get().interfaces.is_empty() {
+    if record.get().is_empty() {
         unrecorded(node, call);
         return record.remove();
     }
@@ -48,29 +48,24 @@ pub(crate) fn at(node: &Node, path: PathBuf) -> Result<(), Error> {
 /// Errors: all that failed in the kernel and in delegates, with the first one's code.
 pub(crate) fn all(node: &Node, record: &Open) -> Result<bool, Error> {
     let now = record.get();
-    if now.interfaces.is_empty() || record.is_abandoned() {
+    if now.is_empty() || record.is_abandoned() {
         return Ok(!record.is_abandoned());
     }
-    let cluster = OnceCell::new();
+    let opened = OnceCell::new();
+    let cluster = || match opened.get() {
+        Some(cluster) => Ok(cluster),
+        None => Cluster::new(&node.settings).map(|made| opened.get_or_init(|| made)),
+    };
     let (mut errors, mut is_done) = (Vec::new(), true);
-    for part in now.interfaces.iter().rev() {
+    let parts = now.interfaces.iter().rev();
+    for part in parts.filter(|part| part.stage != Stage::Deleted) {
         if let Err(e) = interface(node, &now, part) {
             // Its addresses may be in use still.
             errors.push(e);
             continue;
         }
-        let cluster = match cluster.get() {
-            Some(cluster) => cluster,
-            None => match Cluster::new(&node.settings) {
-                Ok(made) => cluster.get_or_init(|| made),
-                Err(e) => {
-                    log::warn!("{e}");
-                    is_done = false;
-                    continue;
-                }
-            },
-        };
-        if let Err(e) = objects(node, record, &now, part, cluster) {
+        let done = cluster().and_then(|cluster| objects(node, record, &now, part, cluster));
+        if let Err(e) = done {
             log::warn!(
                 "DanmEp {} of {}/{}: {e}",
                 part.endpoint,
@@ -79,6 +74,19 @@ pub(crate) fn all(node: &Node, record: &Open) -> Result<bool, Error> {
             );
             is_done = false;
         }
+    }
+    for stray in record.get().strays {
+        let was_there = cluster().and_then(|c| delete(c, &stray.namespace, &stray.endpoint));
+        match was_there {
+            // It will not come any more.
+            Ok(false) if !stray.is_young() => {}
+            Ok(true) => {}
+            Ok(false) | Err(_) => {
+                is_done = false;
+                continue;
+            }
+        }
+        record.change(|record| record.strays.retain(|other| *other != stray))?;
     }
     if !is_done && errors.is_empty() {
         record.change(|record| record.is_left = true)?;
@@ -129,14 +137,11 @@ fn objects(
     cluster: &Cluster,
 ) -> Result<(), Error> {
     let (endpoint, network) = (&part.endpoint, part.network());
-    if part.stage == Stage::Deleted {
-        return Ok(());
-    }
     if part.stage == Stage::Made {
         match cluster.endpoint(&of.namespace, endpoint) {
             Ok(_) => record.part(endpoint, |part| part.stage = Stage::Deleting)?,
             // Who deletes a DanmEp gives its addresses back: they may be another pod's by now.
-            Err(e) if e.is_not_found() => {
+            Err(e) if e.is_absent() => {
                 log::warn!(
                     "DanmEp {}/{endpoint} has been deleted by somebody else",
                     of.namespace
@@ -147,17 +152,23 @@ fn objects(
             Err(e) => return Err(Error::plugin(e.to_string())),
         }
     }
-    let addresses = part.addresses();
-    let known = part.is_foreign.then_some(&addresses);
-    node.claims.give(cluster, &network, endpoint, known)?;
-    delete(cluster, &of.namespace, endpoint)?;
+    node.claims.give(cluster, &network, endpoint, None)?;
+    if part.stage != Stage::Planned {
+        let was_there = delete(cluster, &of.namespace, endpoint)?;
+        let stray = Stray::new(&of.namespace, part);
+        if !was_there && part.stage == Stage::Requested && stray.is_young() {
+            record.change(|record| record.strays.push(stray))?;
+        }
+    }
     record.part(endpoint, |part| part.stage = Stage::Deleted)
 }
 
-fn delete(cluster: &Cluster, namespace: &str, endpoint: &str) -> Result<(), Error> {
+/// Whether it was there.
+fn delete(cluster: &Cluster, namespace: &str, endpoint: &str) -> Result<bool, Error> {
     match cluster.delete_endpoint(namespace, endpoint) {
-        Err(e) if !e.is_not_found() => Err(Error::plugin(e.to_string())),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(e) if e.is_absent() => Ok(false),
+        Err(e) => Err(Error::plugin(e.to_string())),
     }
 }
 
@@ -197,7 +208,7 @@ pub(crate) fn foreign(
     };
     node.claims
         .give(cluster, &network, name, Some(&addresses))?;
-    delete(cluster, namespace, name)
+    delete(cluster, namespace, name).map(drop)
 }
 
 /// The network that a DanmEp is of; `None` if its kind is unknown.
@@ -257,7 +268,7 @@ fn adopted_interface(
     let place = NetworkRef::of_pod(scope, &endpoint.metadata.namespace, &spec.network_name);
     let network = match cluster.network(&place) {
         Ok(network) => network,
-        Err(e) if e.is_not_found() => return link::delete(&spec.netns, ifname),
+        Err(e) if e.is_absent() => return link::delete(&spec.netns, ifname),
         Err(e) => return Err(Error::plugin(e.to_string())),
     };
     let own = |address: &String| match ipam::is_own(&network.spec.options, address) {

@@ -4,7 +4,7 @@
 
 pub(crate) mod device_info;
 
-pub(crate) use kubelet::{Devices, Pod, Shortage};
+pub(crate) use kubelet::{Devices, Pod};
 
 /// The annotation of a NetworkAttachmentDefinition that names a resource.
 pub(crate) const RESOURCE_NAME: &str = "k8s.v1.cni.cncf.io/resourceName";

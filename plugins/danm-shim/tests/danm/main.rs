@@ -8,6 +8,8 @@ mod bed;
 mod world;
 
 mod addresses;
+mod delegates;
 mod failure;
+mod faults;
 mod ipvlan;
 mod verbs;
