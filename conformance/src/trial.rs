@@ -142,7 +142,7 @@ impl<'run> Trial<'run> {
     }
 
     /// The API server with the objects of the profile; `None` where the plugin needs none.
-    fn cluster(&self) -> Result<Option<&Cluster>, Stop> {
+    pub(crate) fn cluster(&self) -> Result<Option<&Cluster>, Stop> {
         let objects = &self.plugin.profile.objects;
         if objects.is_empty() || self.cluster.get().is_some() {
             return Ok(self.cluster.get());

@@ -510,6 +510,13 @@ impl Work<'_> {
             only.kind.clone_from(kind);
             program.clone_from(kind);
         }
+        let failed_to_add = |e: Error| {
+            failed(e.context(format!(
+                "Error delegating ADD to CNI plugin:{kind} because:OS exec call failed"
+            )))
+        };
+        // What can't be run has nothing to take back.
+        self.node.runtime.judge(&network).map_err(failed_to_add)?;
         self.record.part(&job.endpoint, |part| {
             part.ifname.clone_from(&job.ifname);
             part.config = config;
@@ -522,11 +529,8 @@ impl Work<'_> {
             args: conf::pairs(&self.call.args),
             capability_args: settings.capability_args.clone(),
         };
-        self.node.runtime.add(&network, &of).map_err(|e| {
-            failed(e.error.context(format!(
-                "Error delegating ADD to CNI plugin:{kind} because:OS exec call failed"
-            )))
-        })
+        let added = self.node.runtime.add(&network, &of);
+        added.map_err(|e| failed_to_add(e.error))
     }
 
     /// Takes over the addresses that a delegate has given.
