@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use cni::{Attachment, Code, Error, Success};
-use invoke::{ResultCache, Runtime};
+use invoke::{CALLERS, ResultCache, Runtime, called_by};
 use kernel::Netns;
 use skel::{Plugin, Undo};
 
@@ -71,6 +71,11 @@ impl Plugin for Danm {
         if is_ipam(call) {
             return Ok(());
         }
+        if let Err(e) = callers() {
+            // The ADD was refused for the same reason, and those above have to go on.
+            log::warn!("there is nothing to delete: {e}");
+            return Ok(());
+        }
         let node = Node::new(call)?;
         let done = detach::container(&node, call);
         collect::leftovers(&node);
@@ -106,6 +111,7 @@ impl Plugin for Danm {
 impl Node {
     fn new(call: &Call) -> Result<Node, Error> {
         let settings = Settings::read(call)?;
+        let callers = callers()?;
         Ok(Node {
             claims: Claims::new(&settings.state_dir),
             records: Records::new(&settings.state_dir),
@@ -113,10 +119,16 @@ impl Node {
                 path: call.path.clone(),
                 cache: ResultCache::new(&settings.state_dir),
                 limit: settings.delegate_limit,
+                callers,
             },
             settings,
         })
     }
+}
+
+/// The plugins above, and this one. Code 7: this one is among them.
+fn callers() -> Result<String, Error> {
+    called_by(&skel::variable(CALLERS), Danm::NAME)
 }
 
 /// Whether a delegate of ours asks for the addresses that were reserved for it. A configuration of DANM has no `ipam`.
