@@ -29,7 +29,7 @@ const MARKS: &str = "danm-shim";
 /// How long one change may take, with all its tries.
 const LIMIT: Duration = Duration::from_secs(25);
 /// The shortest pause after a conflict, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(400));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(600));
 
 /// What this node keeps account of, for one network.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -409,24 +409,31 @@ fn short(uuid: &str) -> String {
 struct Tries {
     count: u32,
     until: Instant,
+    /// The last one.
     pause: Duration,
+    /// When the try began that is going on.
+    begun: Instant,
 }
 
 impl Tries {
     fn new() -> Tries {
+        let begun = Instant::now();
         Tries {
             count: 0,
-            until: Instant::now() + LIMIT,
-            pause: PAUSES.0,
+            until: begun + LIMIT,
+            pause: Duration::ZERO,
+            begun,
         }
     }
 
-    /// Waits before the next try: between the shortest pause and three times the last one, so that those who met
-    /// once do not meet again.
+    /// Waits before the next try: at least as long as two tries of others take, and at most three times as long as the
+    /// last time, so that those who met once do not meet again.
     fn pause(&mut self, network: &NetworkRef) -> Result<(), Error> {
         self.count += 1;
         let (shortest, longest) = PAUSES;
-        let range = (self.pause * 3).min(longest).saturating_sub(shortest);
+        let shortest = (self.begun.elapsed() * 2).clamp(shortest, longest);
+        let last = self.pause.max(shortest);
+        let range = (last * 3).min(longest).saturating_sub(shortest);
         let part = RandomState::new().hash_one(self.count) % 1024;
         self.pause = shortest + range * u32::try_from(part).unwrap_or_default() / 1024;
         if Instant::now() + self.pause >= self.until {
@@ -440,6 +447,7 @@ impl Tries {
             ));
         }
         sleep(self.pause);
+        self.begun = Instant::now();
         Ok(())
     }
 }
