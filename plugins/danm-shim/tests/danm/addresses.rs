@@ -76,8 +76,10 @@ fn sixty_four_on(nodes: usize) {
     let added = writes(&world, 64);
     all("DEL");
     let deleted = writes(&world, 64);
-    println!("{nodes} nodes: {added:.2} writes for an address, {deleted:.2} to give it back");
-    assert!(added <= 3.0 && deleted <= 3.0, "{added} {deleted}");
+    assert!(
+        added <= 3.0 && deleted <= 3.0,
+        "{nodes} nodes: {added:.2} writes for an address, {deleted:.2} to give it back"
+    );
     assert_eq!(world.alloc("wide"), FRESH_24);
     world.is_clean("gBCAAQ==");
 }

@@ -12,4 +12,5 @@ mod delegates;
 mod failure;
 mod faults;
 mod ipvlan;
+mod sriov;
 mod verbs;

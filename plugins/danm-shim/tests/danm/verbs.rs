@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::world::{World, own_mounts};
 
 #[test]
 fn the_danmep_of_an_interface() {
@@ -273,6 +273,7 @@ fn access_of_the_pod_it_runs_in() {
     world.delegate("dry");
     world.conf["kubeconfig"] = json!("");
     assert!(world.error("ADD", "p").contains("kubeconfig"));
+    own_mounts();
     crate::bed::run("mount -t tmpfs account /run");
     let folder = std::path::Path::new("/run/secrets/kubernetes.io/serviceaccount");
     std::fs::create_dir_all(folder).unwrap();

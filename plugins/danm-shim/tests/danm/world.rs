@@ -10,9 +10,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use cni_conformance::cluster::{Cluster, Request};
+use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
-use crate::bed::Bed;
+use crate::bed::{self, Bed};
 
 /// Asks its IPAM plugin for the address if its configuration names one, as every delegate does.
 const DELEGATE: &str = r#"
@@ -321,6 +322,12 @@ impl World {
     pub(crate) fn delegate(&self, how: &str) {
         fs::write(self.dir.join(how), "").unwrap();
     }
+}
+
+/// From now on the calling thread, and what it starts, has mounts of its own.
+pub(crate) fn own_mounts() {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    bed::run("mount --make-rprivate /");
 }
 
 impl Drop for World {
