@@ -68,7 +68,7 @@ test: setup-test build harness ## all tests: units, binaries, and the suite over
 	$(say) "unit and binary tests on another kernel, whose links this one lacks: $(or $(IN_LAB),none)"
 	@$(if $(IN_LAB),conformance/lab/test.sh)
 	@$(if $(IN_LAB),NO_SKIP=1 $(RUNNER)=$(LAB) cargo test --quiet --locked $(IN_LAB:%=-p %))
-	@$(if $(filter ipvlan,$(IN_LAB)),$(RUNNER)=$(LAB) cargo test --quiet --locked -p danm-shim --test danm ipvlan)
+	@$(if $(filter ipvlan,$(IN_LAB)),$(RUNNER)=$(LAB) cargo test --quiet --locked -p danm-shim --test danm -- ipvlan sriov)
 	@$(MAKE) --no-print-directory -j2 suite-kernel suite-lab
 	$(say) "the walk of the demo: our multus with the Go plugins, and under a runtime that knows only lists"
 	@DEMO_PLUGINS=$(GO_PLUGINS) $(call walk,$(RELEASE)/walk-go.log)

@@ -105,10 +105,11 @@ impl<'run> Trial<'run> {
                 profile.name
             )));
         };
-        config["name"] = name.into();
+        config["name"] = name.as_str().into();
         config["cniVersion"] = self.version.as_str().into();
         if let Some(cluster) = self.cluster()? {
-            let kubeconfig = store.join("kubeconfig");
+            // Beside the store, which cases take away.
+            let kubeconfig = self.stage.folder("access")?.join(&name);
             cluster
                 .write_kubeconfig(&kubeconfig, &cluster.token_user())
                 .map_err(fail)?;
@@ -130,8 +131,18 @@ impl<'run> Trial<'run> {
         ))
     }
 
+    /// Skips the case where what it would change of a network is on an API server.
+    pub fn needs_networks_in_config(&self) -> Result<(), Stop> {
+        match self.plugin.profile.objects.is_empty() {
+            true => Ok(()),
+            false => Err(skip(
+                "the networks of this plugin are on an API server, and not in its configuration",
+            )),
+        }
+    }
+
     /// The API server with the objects of the profile; `None` where the plugin needs none.
-    fn cluster(&self) -> Result<Option<&Cluster>, Stop> {
+    pub(crate) fn cluster(&self) -> Result<Option<&Cluster>, Stop> {
         let objects = &self.plugin.profile.objects;
         if objects.is_empty() || self.cluster.get().is_some() {
             return Ok(self.cluster.get());

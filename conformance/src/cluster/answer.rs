@@ -46,10 +46,11 @@ pub(super) async fn answer(
             .filter_map(|fault| fault.strike(&request.method, &at))
             .collect()
     };
-    let mut forced = None;
+    let (mut forced, mut late) = (None, Duration::ZERO);
     for effect in &effects {
         match effect {
             Effect::Delay(time) => tokio::time::sleep(*time).await,
+            Effect::Late(time) => late = *time,
             Effect::Drop => return connection.drop_now().await,
             Effect::Answer(code, retry_after) => {
                 forced = forced.or(Some(refusal(&Status {
@@ -61,17 +62,20 @@ pub(super) async fn answer(
             Effect::DropApplied | Effect::DropMidway => {}
         }
     }
-    let response = forced.unwrap_or_else(|| {
-        let carried_out = if oversized {
-            Err(Status::new(
-                413,
-                "Request entity too large: limit is 3145728",
-            ))
-        } else {
-            allowed(&request).and_then(|()| carry_out(&request, &shared))
-        };
-        carried_out.unwrap_or_else(|status| refusal(&status))
-    });
+    let response = match forced {
+        Some(response) => response,
+        None => {
+            let carried_out = match oversized {
+                true => Err(Status::new(
+                    413,
+                    "Request entity too large: limit is 3145728",
+                )),
+                false if late.is_zero() => judged(&request, &shared),
+                false => carried_out_late(late, request.clone(), Arc::clone(&shared)).await,
+            };
+            carried_out.unwrap_or_else(|status| refusal(&status))
+        }
+    };
     if effects.contains(&Effect::DropApplied) {
         return connection.drop_now().await;
     }
@@ -86,6 +90,20 @@ pub(super) async fn answer(
         return Ok(halved(response, connection));
     }
     Ok(response)
+}
+
+fn judged(request: &Request, shared: &Shared) -> Answered {
+    allowed(request).and_then(|()| carry_out(request, shared))
+}
+
+/// In a task of its own, which does not end with the connection.
+async fn carried_out_late(late: Duration, request: Request, shared: Arc<Shared>) -> Answered {
+    let work = tokio::spawn(async move {
+        tokio::time::sleep(late).await;
+        judged(&request, &shared)
+    });
+    let failed = |_| Err(Status::new(500, sentence(500)));
+    work.await.unwrap_or_else(failed)
 }
 
 /// The request as it is logged, and whether its body was too long to be read.

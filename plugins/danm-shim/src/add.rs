@@ -1,9 +1,11 @@
 //! ADD: every interface that the pod asks for, several at a time, or none of them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
+use std::time::UNIX_EPOCH;
 
+use cni::text::format_mac;
 use cni::{Code, Error, Network, Success};
 use invoke::Parameters;
 use k8s::{DanmEp, DanmEpInterface, DanmEpSpec, DanmNetwork, DanmScope, ObjectMeta, Pod};
@@ -14,9 +16,9 @@ use crate::annotation::{self, Request};
 use crate::cluster::{Cluster, NetworkRef};
 use crate::conf::{self, PodArgs};
 use crate::delegate::{self, Delegation};
-use crate::device::{CHECKPOINT, Devices};
+use crate::device::Device;
 use crate::ipam::{Addresses, NONE};
-use crate::link::{self, Finish};
+use crate::link::{self, Finish, WithoutIpv6};
 use crate::names::{self, Scheme};
 use crate::record::{Open, Part, Record, Stage};
 use crate::result::{self, Outcome};
@@ -36,6 +38,8 @@ struct Job {
     /// `apiType` of its DanmEp.
     api_type: &'static str,
     device: Option<String>,
+    /// Its hardware address; empty if there is no device, or its card does not tell.
+    mac: Vec<u8>,
 }
 
 /// What all interfaces of the pod are made with.
@@ -63,7 +67,7 @@ pub(crate) fn run(
         let why = format!("type is {:?}, must be {types}", call.net.kind);
         return Err(Error::config(why));
     }
-    let netns = open_netns(&call.netns)?;
+    let netns = Arc::new(open_netns(&call.netns)?);
     let cluster = Cluster::new(&node.settings)?;
     let record = Arc::new(
         node.records
@@ -71,8 +75,13 @@ pub(crate) fn run(
     );
     // Registered first, so that the roll-back ends with it. The lock is held until then.
     let (taken, held) = (Arc::clone(node), Arc::clone(&record));
+    let without_ipv6 = Arc::new(OnceLock::<WithoutIpv6>::new());
+    let (off, within) = (Arc::clone(&without_ipv6), Arc::clone(&netns));
     undo.push("take the interfaces back", move || {
         let done = detach::all(&taken, &held);
+        if let Some(off) = off.get() {
+            off.restore(&within)?;
+        }
         match (done, Arc::into_inner(held)) {
             (Ok(true), Some(record)) => record.remove(),
             (done, _) => done.map(drop),
@@ -90,8 +99,10 @@ pub(crate) fn run(
     let jobs = plan(node, call, args, &cluster, &pod, requests, is_default)?;
     names::check(jobs.iter().map(|job| job.ifname.as_str()))?;
     are_free(&netns, &jobs)?;
-    link::enable_loopback(&netns)?;
     clear_pod(node, call, &cluster, args, &pod)?;
+    if let Some(off) = link::enable_ipv6(&netns)? {
+        let _ = without_ipv6.set(off);
+    }
 
     record.change(|record| {
         *record = Record {
@@ -106,6 +117,7 @@ pub(crate) fn run(
                 .iter()
                 .map(|j| Part::new(j.endpoint.clone(), j.place.clone()))
                 .collect(),
+            strays: std::mem::take(&mut record.strays),
             ..Record::default()
         };
     })?;
@@ -120,9 +132,15 @@ pub(crate) fn run(
         host: sysctl::read("kernel/hostname")?,
     };
     let outcomes = work.all(&jobs)?;
-    record.change(|record| record.is_complete = true)?;
+    record.change(|record| {
+        for (part, outcome) in record.interfaces.iter_mut().zip(&outcomes) {
+            let kind = outcome.link.as_ref().map(|link| link.kind.clone());
+            part.link_kind = kind;
+        }
+        record.is_complete = true;
+    })?;
     Ok(match node.settings.tells_all {
-        true => result::complete(outcomes, &call.netns),
+        true => result::complete(outcomes, &call.netns, &call.net.dns),
         false => result::compatible(outcomes, &args.cid),
     })
 }
@@ -130,7 +148,7 @@ pub(crate) fn run(
 /// Takes back what an ADD has left that was cut off. Error: an ADD has come to its end, and its interfaces are in use.
 fn clear_earlier(node: &Node, netns: &Netns, record: &Open) -> Result<(), Error> {
     let earlier = record.get();
-    if earlier.interfaces.is_empty() {
+    if earlier.is_empty() {
         return Ok(());
     }
     let names = earlier.interfaces.iter().map(|part| part.ifname.as_str());
@@ -143,13 +161,23 @@ fn clear_earlier(node: &Node, netns: &Netns, record: &Open) -> Result<(), Error>
         );
     }
     log::warn!("an earlier ADD of this container is taken back first");
-    match detach::all(node, record)? {
-        true => record.change(|record| *record = Record::default()),
-        false => Err(Error::new(
-            Code::TryAgainLater,
-            "what an earlier ADD of this container has left could not be taken back yet",
-        )),
+    let is_done = detach::all(node, record)?;
+    let Record {
+        strays, interfaces, ..
+    } = record.get();
+    // Those are in nobody's way.
+    if is_done || interfaces.iter().all(|part| part.stage == Stage::Deleted) {
+        return record.change(|record| {
+            *record = Record {
+                strays,
+                ..Record::default()
+            }
+        });
     }
+    Err(Error::new(
+        Code::TryAgainLater,
+        "what an earlier ADD of this container has left could not be taken back yet",
+    ))
 }
 
 /// What the pod asks for; and whether that is the default network, because it asks for nothing.
@@ -229,10 +257,10 @@ fn plan(
             true => {
                 let left = match devices.take() {
                     Some(left) => devices.insert(left),
-                    None => devices.insert(Devices::read(CHECKPOINT.as_ref(), &pod.metadata.uid)?),
+                    None => devices.insert(cluster.devices(args, pod)?),
                 };
-                let device = left.pop(&network.spec.options.device_pool);
-                Some(device.map_err(|e| failed(&place.name, e))?)
+                let device = left.take_last(&network.spec.options.device_pool);
+                Some(device.map_err(|e| failed(&place.name, Error::plugin(e.to_string())))?)
             }
         };
         jobs.push(Job {
@@ -245,6 +273,9 @@ fn plan(
             request,
             place,
             network,
+            mac: device
+                .as_deref()
+                .map_or_else(Vec::new, |id| Device::new(id).mac()),
             device,
         });
     }
@@ -285,12 +316,8 @@ fn clear_pod(
     pod: &Pod,
 ) -> Result<(), Error> {
     let uid = &pod.metadata.uid;
-    let endpoints = cluster.endpoints(Some(&args.namespace)).map_err(|e| {
-        Error::plugin(format!(
-            "the DanmEps of namespace {} can't be listed: {e}",
-            args.namespace
-        ))
-    })?;
+    let listed = |e: k8s::Error| Error::plugin(format!("the DanmEps can't be listed: {e}"));
+    let endpoints = cluster.endpoints(Some(&args.namespace)).map_err(listed)?;
     let is_own = |e: &DanmEp| e.spec.pod == args.name && e.spec.pod_uid == *uid;
     let own: Vec<DanmEp> = endpoints.into_iter().filter(is_own).collect();
     if own.is_empty() {
@@ -301,15 +328,19 @@ fn clear_pod(
             detach::at(node, path)?;
         }
     }
-    let known: Vec<String> = node
-        .records
-        .all()?
-        .into_iter()
-        .flat_map(|(_, record)| record.interfaces)
-        .map(|part| part.endpoint)
-        .collect();
-    for endpoint in own.iter().filter(|e| !known.contains(&e.metadata.name)) {
-        detach::foreign(node, cluster, endpoint)?;
+    let records = node.records.all()?;
+    let is_known = |name: &String| {
+        records
+            .iter()
+            .any(|(_, r)| r.endpoints().any(|e| e == name))
+    };
+    let unknown: Vec<&DanmEp> = own.iter().filter(|e| !is_known(&e.metadata.name)).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let all = cluster.endpoints(None).map_err(listed)?;
+    for endpoint in unknown {
+        detach::foreign(node, cluster, endpoint, &all)?;
     }
     Ok(())
 }
@@ -359,30 +390,37 @@ impl Work<'_> {
         let mut addresses = job.request.addresses.clone();
         let uses_bitmap = delegate::uses_bitmap(&job.network, &addresses);
         if uses_bitmap {
-            let choose = |_: &DanmNetwork| Ok(Some(addresses.clone()));
-            let taken = self
-                .node
-                .claims
-                .take(self.cluster, &job.place, &job.endpoint, choose);
-            let (_, got) = taken.map_err(|e| match e.code {
+            let claims = &self.node.claims;
+            let taken = claims.take(self.cluster, &job.place, &job.endpoint, &addresses);
+            addresses = taken.map_err(|e| match e.code {
                 Code::Other(_) => Error {
                     code: Code::Plugin,
                     ..e
                 },
                 _ => e,
             })?;
-            addresses = got.unwrap_or_default();
             self.note(job, &addresses)?;
         }
-        self.cluster
-            .create_endpoint(&self.endpoint(job, &addresses))
-            .map_err(|e| {
-                Error::plugin(format!(
-                    "DanmEp object could not be PUT to K8s due to error:{e}"
-                ))
-            })?;
-        self.record
-            .part(&job.endpoint, |part| part.stage = Stage::Made)?;
+        let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        self.record.part(&job.endpoint, |part| {
+            part.stage = Stage::Requested;
+            part.requested = now;
+        })?;
+        let created = self
+            .cluster
+            .create_endpoint(&self.endpoint(job, &addresses));
+        self.record.part(&job.endpoint, |part| {
+            part.stage = match &created {
+                Ok(()) => Stage::Made,
+                Err(e) if e.maybe_applied => Stage::Requested,
+                Err(_) => Stage::Planned,
+            }
+        })?;
+        created.map_err(|e| {
+            Error::plugin(format!(
+                "DanmEp object could not be PUT to K8s due to error:{e}"
+            ))
+        })?;
         let delegated = match delegate::is_needed(&delegate::network_type(&job.network)) {
             true => {
                 let reserved = if uses_bitmap {
@@ -404,21 +442,46 @@ impl Work<'_> {
                 None
             }
         };
+        let stands_in = self.stand_in(job)?;
         let finish = Finish {
             ifname: &job.ifname,
             network: &job.network,
             addresses: &addresses,
             proutes: &job.request.proutes,
             proutes6: &job.request.proutes6,
-            is_delegated: delegated.is_some(),
+            is_delegated: delegated.is_some() && !stands_in,
         };
         let link = finish.run(self.netns)?;
+        let proutes = [&job.request.proutes, &job.request.proutes6];
+        let (mut routes, _) = link::expected_routes(&job.network, &addresses, proutes);
+        routes.retain(|route| route.table.is_none());
         Ok(Outcome {
             ifname: job.ifname.clone(),
             delegated,
             addresses,
             link,
+            routes,
         })
+    }
+
+    /// Makes a link where the device is a program's, and the kernel has none of it. False: it has.
+    fn stand_in(&self, job: &Job) -> Result<bool, Error> {
+        let Some(device) = &job.device else {
+            return Ok(false);
+        };
+        if !Device::new(device).is_in_user_space() {
+            return Ok(false);
+        }
+        let vlan = job.network.spec.options.vlan;
+        // As long as a name may be, less one.
+        let below = match vlan {
+            0 => &job.ifname,
+            _ => job.endpoint.get(..14).unwrap_or_default(),
+        };
+        self.record
+            .part(&job.endpoint, |part| part.stand_in = below.to_owned())?;
+        link::create_stand_in(self.netns, (below, &job.ifname), vlan, &job.mac, device)?;
+        Ok(true)
     }
 
     fn delegate(&self, job: &Job, reserved: &Addresses) -> Result<Success, Error> {
@@ -447,6 +510,13 @@ impl Work<'_> {
             only.kind.clone_from(kind);
             program.clone_from(kind);
         }
+        let failed_to_add = |e: Error| {
+            failed(e.context(format!(
+                "Error delegating ADD to CNI plugin:{kind} because:OS exec call failed"
+            )))
+        };
+        // What can't be run has nothing to take back.
+        self.node.runtime.judge(&network).map_err(failed_to_add)?;
         self.record.part(&job.endpoint, |part| {
             part.ifname.clone_from(&job.ifname);
             part.config = config;
@@ -459,11 +529,8 @@ impl Work<'_> {
             args: conf::pairs(&self.call.args),
             capability_args: settings.capability_args.clone(),
         };
-        self.node.runtime.add(&network, &of).map_err(|e| {
-            failed(e.error.context(format!(
-                "Error delegating ADD to CNI plugin:{kind} because:OS exec call failed"
-            )))
-        })
+        let added = self.node.runtime.add(&network, &of);
+        added.map_err(|e| failed_to_add(e.error))
     }
 
     /// Takes over the addresses that a delegate has given.
@@ -520,7 +587,7 @@ impl Work<'_> {
                     name: job.ifname.clone(),
                     address: addresses.ip.clone(),
                     address_ipv6: addresses.ip6.clone(),
-                    mac_address: String::new(),
+                    mac_address: format_mac(&job.mac),
                     proutes: some(&job.request.proutes),
                     proutes6: some(&job.request.proutes6),
                     device_id: job.device.clone().unwrap_or_default(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cni::{Error, Interface, Ip, Success, Version};
+use cni::{Error, Interface, Ip, Route, Success, Version};
 use invoke::Parameters;
 use k8s::DanmNetwork;
 use kernel::{Expected, Netns, Rtnl};
@@ -75,8 +75,10 @@ fn one(
     let empty = BTreeMap::new();
     let proutes = [&endpoint.interface.proutes, &endpoint.interface.proutes6]
         .map(|routes| routes.as_ref().unwrap_or(&empty));
+    if let Some(kind) = &part.link_kind {
+        in_pod(node, call, part, (&network, proutes), (netns, kind))?;
+    }
     match part.delegate()? {
-        None => native(call, part, &network, proutes, netns),
         Some(delegate)
             if Version::parse(&delegate.cni_version).is_some_and(|v| v >= Version::V0_4_0) =>
         {
@@ -89,43 +91,30 @@ fn one(
             };
             node.runtime.check(&delegate, &of)
         }
-        Some(_) => Ok(()),
+        _ => Ok(()),
     }
 }
 
-/// An interface that this plugin has made itself.
-fn native(
+/// The interface with its addresses, routes and rules, whoever has made it. A result that tells everything is what
+/// counts; one in the original's manner does not say where its interfaces are, so the record counts.
+fn in_pod(
+    node: &Node,
     call: &Call,
     part: &Part,
-    network: &DanmNetwork,
-    proutes: [&BTreeMap<String, String>; 2],
-    netns: &Netns,
+    (network, proutes): (&DanmNetwork, [&BTreeMap<String, String>; 2]),
+    (netns, kind): (&Netns, &str),
 ) -> Result<(), Error> {
     let addresses = part.addresses();
     let (routes, rules) = link::expected_routes(network, &addresses, proutes);
-    let nets = [&part.ip, &part.ip6]
-        .into_iter()
-        .filter_map(|address| net(address));
-    let made = Success {
-        interfaces: vec![Interface {
-            name: part.ifname.clone(),
-            sandbox: call.netns.clone(),
-            ..Interface::default()
-        }],
-        ips: nets
-            .map(|address| Ip {
-                address,
-                gateway: None,
-                interface: Some(0),
-            })
-            .collect(),
-        routes,
-        ..Success::default()
+    let prev = match node.settings.tells_all {
+        true => call.net.prev_result()?,
+        false => None,
     };
+    let made = prev.unwrap_or_else(|| recorded(part, routes, &call.netns));
     let expected = Expected::find(&made, &part.ifname, netns, &call.netns)?;
     netns.inside(|| {
         let mut rtnl = Rtnl::open()?;
-        let link = expected.link(&mut rtnl, link::IPVLAN.name())?;
+        let link = expected.link(&mut rtnl, kind)?;
         expected.addresses_and_routes(&mut rtnl, &link)?;
         for rule in rules {
             let same = |found: &kernel::Rule| {
@@ -142,4 +131,24 @@ fn native(
         }
         Ok(())
     })
+}
+
+/// What the record says in the form of a result.
+fn recorded(part: &Part, routes: Vec<Route>, netns: &str) -> Success {
+    let nets = [&part.ip, &part.ip6].into_iter().filter_map(|a| net(a));
+    let ip = |address| Ip {
+        address,
+        gateway: None,
+        interface: Some(0),
+    };
+    Success {
+        interfaces: vec![Interface {
+            name: part.ifname.clone(),
+            sandbox: netns.to_owned(),
+            ..Interface::default()
+        }],
+        ips: nets.map(ip).collect(),
+        routes,
+        ..Success::default()
+    }
 }

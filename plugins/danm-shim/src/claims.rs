@@ -4,8 +4,9 @@
 //! document for each network, under a lock that also keeps its processes from racing each other. What is about to
 //! be done is written down before the request is sent, and the request leaves a mark in an annotation of the
 //! object, together with the change of the bitmap: whether a request was carried out whose sender was killed, or
-//! whose answer was lost, can be told from the mark, as long as this node has not made another change. And it does
-//! not, before it has looked.
+//! whose answer was lost, can be told from the mark. A request holds for one version of the object only. As long as
+//! the object still has that version, the request may be on its way and stays written down; of several such requests
+//! the server carries out one at most. Once the version is another, what has left no mark never will.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
@@ -28,7 +29,7 @@ const MARKS: &str = "danm-shim";
 /// How long one change may take, with all its tries.
 const LIMIT: Duration = Duration::from_secs(25);
 /// The shortest pause after a conflict, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(400));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(600));
 
 /// What this node keeps account of, for one network.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -38,8 +39,8 @@ struct Ledger {
     mark: String,
     /// By endpoint.
     held: BTreeMap<String, Held>,
-    /// The change that was about to be made.
-    pending: Option<Pending>,
+    /// Changes that were about to be made, and whose end nobody has seen.
+    pending: Vec<Pending>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,10 +50,21 @@ struct Held {
     ip6: String,
 }
 
+impl Held {
+    fn addresses(&self) -> Addresses {
+        Addresses {
+            ip: self.ip.clone(),
+            ip6: self.ip6.clone(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Pending {
     /// The mark that it leaves.
     id: String,
+    /// The only version of the object that it can be made in.
+    version: String,
     endpoint: String,
     /// What the endpoint holds when it has been carried out; `None` is nothing any more.
     then: Option<Held>,
@@ -70,6 +82,10 @@ struct Book<'a> {
     network: &'a NetworkRef,
     path: PathBuf,
     ledger: Ledger,
+    /// This node's mark in the object as it was read last.
+    mark: Option<String>,
+    /// A change that was refused, and the version it was for: somebody else's change is the reason, or the change itself.
+    refused: Option<(String, k8s::Error)>,
     _lock: Lock,
 }
 
@@ -81,25 +97,24 @@ impl Claims {
         }
     }
 
-    /// Takes addresses for an endpoint and returns the network as it was read, without its bitmaps.
-    ///
-    /// `choose` looks at the network and says what is wanted of its bitmap; what it answers otherwise ends the matter.
+    /// Takes addresses for an endpoint, which has none yet: those that `wanted` names, or what it says in other words.
     pub(crate) fn take(
         &self,
         cluster: &Cluster,
         network: &NetworkRef,
         endpoint: &str,
-        choose: impl Fn(&DanmNetwork) -> Result<Option<Addresses>, Error>,
-    ) -> Result<(DanmNetwork, Option<Addresses>), Error> {
+        wanted: &Addresses,
+    ) -> Result<Addresses, Error> {
         let mut book = self.open(cluster, network)?;
         let mut tries = Tries::new();
         loop {
             let mut object = book.read(tries.count > 0)?;
-            let Some(wanted) = choose(&object)? else {
-                return Ok((object, None));
-            };
+            // An earlier try has come through in the meantime.
+            if let Some(held) = book.ledger.held.get(endpoint) {
+                return Ok(held.addresses());
+            }
             let name = &network.name;
-            let (got, changes) = ipam::reserve(&mut object.spec.options, &wanted).map_err(|e| {
+            let (got, changes) = ipam::reserve(&mut object.spec.options, wanted).map_err(|e| {
                 Error::plugin(format!(
                     "IP address reservation failed for network:{name} with error:failed to allocate IP \
                      address for network:{name} with error:{e}"
@@ -110,7 +125,7 @@ impl Claims {
                 ip6: got.ip6.clone(),
             };
             if changes.is_empty() || book.change(&object, endpoint, Some(held), changes)? {
-                return Ok((object, Some(got)));
+                return Ok(got);
             }
             tries.pause(network)?;
         }
@@ -131,12 +146,8 @@ impl Claims {
         let mut book = self.open(cluster, network)?;
         let mut tries = Tries::new();
         loop {
-            let is_pending = book
-                .ledger
-                .pending
-                .as_ref()
-                .is_some_and(|p| p.endpoint == endpoint);
-            if known.is_none() && !is_pending && !book.ledger.held.contains_key(endpoint) {
+            let is_held = book.ledger.held.contains_key(endpoint);
+            if known.is_none() && !is_held && !book.is_pending(endpoint) {
                 return Ok(());
             }
             let mut object = match book.read(tries.count > 0) {
@@ -145,16 +156,13 @@ impl Claims {
                 Err(e) if e.code == Code::Other(404) => return book.forget(endpoint),
                 Err(e) => return Err(e),
             };
-            let held = book.ledger.held.get(endpoint);
-            let held = held.map(|held| Addresses {
-                ip: held.ip.clone(),
-                ip6: held.ip6.clone(),
-            });
-            let Some(addresses) = held.as_ref().or(known) else {
-                return book.forget(endpoint);
+            let held = book.ledger.held.get(endpoint).map(Held::addresses);
+            let changes = match held.as_ref().or(known) {
+                Some(addresses) => ipam::release(&mut object.spec.options, addresses),
+                None => Changes::default(),
             };
-            let changes = ipam::release(&mut object.spec.options, addresses);
-            if changes.is_empty() {
+            // What may still be on its way is too late as soon as the object has another version.
+            if changes.is_empty() && !book.is_pending(endpoint) {
                 return book.forget(endpoint);
             }
             if book.change(&object, endpoint, None, changes)? {
@@ -175,12 +183,7 @@ impl Claims {
             return Ok(());
         }
         let mut book = self.open(cluster, network)?;
-        book.ledger.held.remove(endpoint);
-        // What became of another endpoint's change is still to be found out.
-        book.ledger
-            .pending
-            .take_if(|pending| pending.endpoint == endpoint);
-        book.save()
+        book.forget(endpoint)
     }
 
     /// Whether the books say that an endpoint has addresses of the bitmap.
@@ -202,6 +205,8 @@ impl Claims {
             network,
             path,
             ledger,
+            mark: None,
+            refused: None,
             _lock: lock,
         })
     }
@@ -219,10 +224,10 @@ impl Claims {
 }
 
 impl Book<'_> {
-    /// Reads the network, and finds out what has become of a change whose end nobody has seen.
+    /// Reads the network, and finds out what has become of changes whose end nobody has seen.
     fn read(&mut self, is_again: bool) -> Result<DanmNetwork, Error> {
         let object = self.cluster.network(self.network).map_err(|e| {
-            let code = if e.is_not_found() {
+            let code = if e.is_absent() {
                 Code::Other(404)
             } else {
                 Code::Plugin
@@ -235,14 +240,31 @@ impl Book<'_> {
             };
             Error::new(code, msg)
         })?;
-        if let Some(pending) = self.ledger.pending.take() {
-            let mark = object.metadata.annotations.get(&self.annotation());
-            if mark == Some(&pending.id) {
-                self.settle(pending);
+        let version = &object.metadata.resource_version;
+        if let Some((of, why)) = self.refused.take_if(|(of, _)| of == version) {
+            log::debug!("network {} has version {of} still", self.network.name);
+            return Err(update_failed(&why));
+        }
+        self.mark = object.metadata.annotations.get(&self.annotation()).cloned();
+        if !self.ledger.pending.is_empty() {
+            let mark = self.mark.as_deref();
+            let is_done = |pending: &Pending| mark == Some(&pending.id);
+            if let Some(place) = self.ledger.pending.iter().position(is_done) {
+                let done = self.ledger.pending.remove(place);
+                self.settle(done);
             }
+            self.ledger
+                .pending
+                .retain(|pending| pending.version == *version);
             self.save()?;
         }
         Ok(object)
+    }
+
+    /// Whether a change for an endpoint may still be on its way.
+    fn is_pending(&self, endpoint: &str) -> bool {
+        let mut all = self.ledger.pending.iter();
+        all.any(|pending| pending.endpoint == endpoint)
     }
 
     /// Makes a change of the bitmap. False: somebody else was faster, or it is not known yet who was.
@@ -257,31 +279,35 @@ impl Book<'_> {
         let operations = self.operations(object, &id, changes);
         let pending = Pending {
             id,
+            version: object.metadata.resource_version.clone(),
             endpoint: endpoint.to_owned(),
             then,
         };
-        self.ledger.pending = Some(pending.clone());
+        self.ledger.pending.push(pending.clone());
         self.save()?;
         match self.cluster.patch_network(self.network, &operations) {
             Patched::Done => {
-                self.ledger.pending = None;
+                // All others were for the version that this one has replaced.
+                self.ledger.pending.clear();
                 self.settle(pending);
                 self.save()?;
                 Ok(true)
             }
-            Patched::Conflict => Ok(false),
             Patched::Unknown(e) => {
                 log::warn!("{e}; looking whether it was carried out");
                 self.read(true)?;
-                let held = self.ledger.held.get(endpoint);
-                Ok(held == pending.then.as_ref())
+                Ok(self.mark == Some(pending.id))
+            }
+            Patched::Conflict(e) => {
+                self.ledger.pending.pop();
+                self.save()?;
+                self.refused = Some((pending.version, e));
+                Ok(false)
             }
             Patched::Refused(e) => {
-                self.ledger.pending = None;
+                self.ledger.pending.pop();
                 self.save()?;
-                Err(Error::plugin(format!(
-                    "DanmNet update failed with error:{e}"
-                )))
+                Err(update_failed(&e))
             }
         }
     }
@@ -356,15 +382,22 @@ impl Book<'_> {
         };
     }
 
+    /// What has become of other endpoints' changes is still to be found out.
     fn forget(&mut self, endpoint: &str) -> Result<(), Error> {
         self.ledger.held.remove(endpoint);
-        self.ledger.pending = None;
+        self.ledger
+            .pending
+            .retain(|pending| pending.endpoint != endpoint);
         self.save()
     }
 
     fn save(&self) -> Result<(), Error> {
         files::write(&self.path, &self.ledger)
     }
+}
+
+fn update_failed(why: &k8s::Error) -> Error {
+    Error::plugin(format!("DanmNet update failed with error:{why}"))
 }
 
 /// The first group of a UUID: enough to tell the changes of one node apart.
@@ -376,24 +409,31 @@ fn short(uuid: &str) -> String {
 struct Tries {
     count: u32,
     until: Instant,
+    /// The last one.
     pause: Duration,
+    /// When the try began that is going on.
+    begun: Instant,
 }
 
 impl Tries {
     fn new() -> Tries {
+        let begun = Instant::now();
         Tries {
             count: 0,
-            until: Instant::now() + LIMIT,
-            pause: PAUSES.0,
+            until: begun + LIMIT,
+            pause: Duration::ZERO,
+            begun,
         }
     }
 
-    /// Waits before the next try: between the shortest pause and three times the last one, so that those who met
-    /// once do not meet again.
+    /// Waits before the next try: at least as long as two tries of others take, and at most three times as long as the
+    /// last time, so that those who met once do not meet again.
     fn pause(&mut self, network: &NetworkRef) -> Result<(), Error> {
         self.count += 1;
         let (shortest, longest) = PAUSES;
-        let range = (self.pause * 3).min(longest).saturating_sub(shortest);
+        let shortest = (self.begun.elapsed() * 2).clamp(shortest, longest);
+        let last = self.pause.max(shortest);
+        let range = (last * 3).min(longest).saturating_sub(shortest);
         let part = RandomState::new().hash_one(self.count) % 1024;
         self.pause = shortest + range * u32::try_from(part).unwrap_or_default() / 1024;
         if Instant::now() + self.pause >= self.until {
@@ -407,6 +447,7 @@ impl Tries {
             ));
         }
         sleep(self.pause);
+        self.begun = Instant::now();
         Ok(())
     }
 }

@@ -5,12 +5,13 @@ use std::path::Path;
 use cni::{Code, Error};
 use k8s::{
     Access, Client, DanmEp, DanmGroup, DanmNetwork, DanmScope, ListOptions, ObjectMeta, Pod,
-    Preconditions, Runtime,
+    Preconditions, Runtime, SERVICE_ACCOUNT,
 };
+use kubelet::Devices;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::conf::Settings;
+use crate::conf::{PodArgs, Settings};
 use crate::ipam::Addresses;
 
 /// Which network object.
@@ -57,8 +58,8 @@ struct MetaOnly {
 #[derive(Debug)]
 pub(crate) enum Patched {
     Done,
-    /// Somebody else was faster: nothing has changed.
-    Conflict,
+    /// Nothing has changed. Somebody else was faster, or the change is not allowed: both have one answer.
+    Conflict(k8s::Error),
     /// Nobody knows: the answer was lost.
     Unknown(k8s::Error),
     /// It was refused: nothing has changed.
@@ -68,16 +69,20 @@ pub(crate) enum Patched {
 impl Cluster {
     /// Reads the access. Nothing is asked yet.
     pub(crate) fn new(settings: &Settings) -> Result<Cluster, Error> {
-        let Some(kubeconfig) = &settings.kubeconfig else {
-            return Err(Error::config(
-                "the key kubeconfig is missing: the API server is not known",
-            ));
+        let access = match &settings.kubeconfig {
+            Some(path) => Access::kubeconfig(path),
+            None => {
+                let host = skel::variable("KUBERNETES_SERVICE_HOST");
+                let port = skel::variable("KUBERNETES_SERVICE_PORT").parse();
+                let (false, Ok(port)) = (host.is_empty(), port) else {
+                    return Err(Error::config(
+                        "the API server is not known: the key kubeconfig is missing, and this runs in no pod, whose environment tells it",
+                    ));
+                };
+                Access::in_cluster(&host, port, Path::new(SERVICE_ACCOUNT))
+            }
         };
-        Cluster::by(kubeconfig, settings)
-    }
-
-    fn by(kubeconfig: &Path, settings: &Settings) -> Result<Cluster, Error> {
-        let access = Access::kubeconfig(kubeconfig).map_err(|e| Error::plugin(e.to_string()))?;
+        let access = access.map_err(|e| Error::plugin(e.to_string()))?;
         let runtime = Runtime::new()
             .map_err(|e| Error::new(Code::Io, format!("no runtime for requests: {e}")))?;
         Ok(Cluster {
@@ -90,6 +95,15 @@ impl Cluster {
     pub(crate) fn pod(&self, namespace: &str, name: &str) -> Result<Pod, k8s::Error> {
         self.runtime
             .block_on(self.client.namespaced::<Pod>(namespace).get(name))
+    }
+
+    /// The devices that kubelet has given to a pod.
+    pub(crate) fn devices(&self, args: &PodArgs, pod: &Pod) -> Result<Devices, Error> {
+        self.runtime.block_on(Devices::of(kubelet::Pod {
+            namespace: &args.namespace,
+            name: &args.name,
+            uid: &pod.metadata.uid,
+        }))
     }
 
     pub(crate) fn network(&self, network: &NetworkRef) -> Result<DanmNetwork, k8s::Error> {
@@ -109,7 +123,7 @@ impl Cluster {
             Ok(_) => Patched::Done,
             Err(e) if e.maybe_applied => Patched::Unknown(e),
             // A test that failed is answered 422.
-            Err(e) if e.is_conflict() || e.code() == Some(422) => Patched::Conflict,
+            Err(e) if e.is_conflict() || e.code() == Some(422) => Patched::Conflict(e),
             Err(e) => Patched::Refused(e),
         }
     }

@@ -5,10 +5,11 @@ use std::io;
 use std::path::Path;
 
 use cni::json::{self, Object};
-use cni::{Code, Error, Network};
+use cni::{Error, Network};
 use k8s::DanmNetwork;
 use serde::Serialize;
 
+use crate::device::Device;
 use crate::ipam::{Addresses, NONE};
 
 /// What a delegate is made of.
@@ -159,7 +160,7 @@ impl Delegation<'_> {
                     name,
                     r#type: "sriov",
                     dns: NoDns {},
-                    master: physical_function(device)?,
+                    master: Device::new(device).physical_function()?,
                     vlan: spec.options.vlan,
                     device_id: device,
                     ipam: self.ipam(),
@@ -226,15 +227,77 @@ impl Delegation<'_> {
     }
 }
 
-/// The link that a virtual function of a network card belongs to.
-fn physical_function(device: &str) -> Result<String, Error> {
-    let links = Path::new("/sys/bus/pci/devices")
-        .join(device)
-        .join("physfn/net");
-    let first = fs::read_dir(&links).and_then(|mut entries| entries.next().transpose());
-    match first {
-        Ok(Some(entry)) => Ok(entry.file_name().to_string_lossy().into_owned()),
-        Ok(None) => Err(Error::plugin(format!("{} is empty", links.display()))),
-        Err(e) => Err(Error::new(Code::Io, format!("{}: {e}", links.display()))),
+#[cfg(test)]
+mod tests {
+    use k8s::{DanmNetworkSpec, DanmOptions, DanmPool};
+
+    use super::*;
+
+    fn network(kind: &str) -> DanmNetwork {
+        DanmNetwork {
+            spec: DanmNetworkSpec {
+                network_type: kind.into(),
+                network_id: "net".into(),
+                ..DanmNetworkSpec::default()
+            },
+            ..DanmNetwork::default()
+        }
+    }
+
+    /// `IsDelegationRequired` and `IsDeviceNeeded` of the original.
+    #[test]
+    fn who_makes_the_interface() {
+        for (kind, delegated, has_device) in [
+            ("", false, false),
+            ("ipvlan", false, false),
+            ("IPVLAN", false, false),
+            ("macvlan", true, false),
+            ("sriov", true, true),
+            ("SRIOV", true, true),
+            ("flannel", true, false),
+            ("hulu", true, false),
+        ] {
+            let kind = network_type(&network(kind));
+            assert_eq!(
+                (is_needed(&kind), needs_device(&kind)),
+                (delegated, has_device),
+                "{kind}"
+            );
+        }
+    }
+
+    #[test]
+    fn whose_addresses_they_are() {
+        let with = |kind: &str, cidr: &str, pool6: &str| {
+            let mut network = network(kind);
+            network.spec.options = DanmOptions {
+                cidr: cidr.into(),
+                allocation_pool_v6: Some(DanmPool {
+                    cidr: pool6.into(),
+                    ..DanmPool::default()
+                }),
+                ..DanmOptions::default()
+            };
+            network
+        };
+        for (kind, cidr, pool6, (ip, ip6), from_bitmap) in [
+            ("ipvlan", "", "", ("", ""), true),
+            ("macvlan", "", "", ("dynamic", ""), true),
+            ("sriov", "", "", ("", "none"), true),
+            ("calico", "", "", ("dynamic", "dynamic"), false),
+            ("calico", "", "", ("none", ""), true),
+            ("calico", "", "", ("", "none"), true),
+            ("calico", "10.0.0.0/24", "", ("dynamic", ""), true),
+            ("calico", "10.0.0.0/24", "", ("", "dynamic"), false),
+            ("calico", "", "fd00::/120", ("", "dynamic"), true),
+            ("calico", "", "fd00::/120", ("dynamic", ""), false),
+        ] {
+            let wanted = Addresses {
+                ip: ip.into(),
+                ip6: ip6.into(),
+            };
+            let found = uses_bitmap(&with(kind, cidr, pool6), &wanted);
+            assert_eq!(found, from_bitmap, "{kind} {cidr} {pool6} {wanted:?}");
+        }
     }
 }

@@ -10,15 +10,15 @@ use k8s::{DanmEp, DanmScope};
 use crate::cluster::{Cluster, NetworkRef};
 use crate::conf::{self, PodArgs};
 use crate::ipam::{self, Addresses};
-use crate::record::{Open, Part, Record, Records, Stage};
-use crate::{Call, Node, link};
+use crate::record::{Open, Part, Record, Records, Stage, Stray};
+use crate::{Call, Node, flannel, link};
 
 /// DEL of a container. Errors: a delegate or the kernel has failed; the container's addresses are kept back then too.
 pub(crate) fn container(node: &Node, call: &Call) -> Result<(), Error> {
     let record = node
         .records
         .open(&call.net.name, &call.container_id, &call.ifname)?;
-    if record.get().interfaces.is_empty() {
+    if record.get().is_empty() {
         unrecorded(node, call);
         return record.remove();
     }
@@ -48,29 +48,24 @@ pub(crate) fn at(node: &Node, path: PathBuf) -> Result<(), Error> {
 /// Errors: all that failed in the kernel and in delegates, with the first one's code.
 pub(crate) fn all(node: &Node, record: &Open) -> Result<bool, Error> {
     let now = record.get();
-    if now.interfaces.is_empty() || record.is_abandoned() {
+    if now.is_empty() || record.is_abandoned() {
         return Ok(!record.is_abandoned());
     }
-    let cluster = OnceCell::new();
+    let opened = OnceCell::new();
+    let cluster = || match opened.get() {
+        Some(cluster) => Ok(cluster),
+        None => Cluster::new(&node.settings).map(|made| opened.get_or_init(|| made)),
+    };
     let (mut errors, mut is_done) = (Vec::new(), true);
-    for part in now.interfaces.iter().rev() {
+    let parts = now.interfaces.iter().rev();
+    for part in parts.filter(|part| part.stage != Stage::Deleted) {
         if let Err(e) = interface(node, &now, part) {
             // Its addresses may be in use still.
             errors.push(e);
             continue;
         }
-        let cluster = match cluster.get() {
-            Some(cluster) => cluster,
-            None => match Cluster::new(&node.settings) {
-                Ok(made) => cluster.get_or_init(|| made),
-                Err(e) => {
-                    log::warn!("{e}");
-                    is_done = false;
-                    continue;
-                }
-            },
-        };
-        if let Err(e) = objects(node, record, &now, part, cluster) {
+        let done = cluster().and_then(|cluster| objects(node, record, &now, part, cluster));
+        if let Err(e) = done {
             log::warn!(
                 "DanmEp {} of {}/{}: {e}",
                 part.endpoint,
@@ -79,6 +74,19 @@ pub(crate) fn all(node: &Node, record: &Open) -> Result<bool, Error> {
             );
             is_done = false;
         }
+    }
+    for stray in record.get().strays {
+        let was_there = cluster().and_then(|c| delete(c, &stray.namespace, &stray.endpoint));
+        match was_there {
+            // It will not come any more.
+            Ok(false) if !stray.is_young() => {}
+            Ok(true) => {}
+            Ok(false) | Err(_) => {
+                is_done = false;
+                continue;
+            }
+        }
+        record.change(|record| record.strays.retain(|other| *other != stray))?;
     }
     if !is_done && errors.is_empty() {
         record.change(|record| record.is_left = true)?;
@@ -99,6 +107,7 @@ fn interface(node: &Node, record: &Record, part: &Part) -> Result<(), Error> {
     match part.delegate()? {
         None => link::delete(&record.netns, &part.ifname).map_err(context),
         Some(network) => {
+            link::delete(&record.netns, &part.stand_in).map_err(context)?;
             let of = Parameters {
                 container_id: record.container_id.clone(),
                 netns: record.netns.clone(),
@@ -106,7 +115,15 @@ fn interface(node: &Node, record: &Record, part: &Part) -> Result<(), Error> {
                 args: conf::pairs(&record.args),
                 capability_args: node.settings.capability_args.clone(),
             };
-            node.runtime.del(&network, &of).map_err(context)
+            node.runtime.del(&network, &of).map_err(context)?;
+            if network
+                .plugins
+                .iter()
+                .any(|plugin| flannel::is_flannel(&plugin.kind))
+            {
+                flannel::release(&record.container_id, &part.addresses()).map_err(context)?;
+            }
+            Ok(())
         }
     }
 }
@@ -120,14 +137,11 @@ fn objects(
     cluster: &Cluster,
 ) -> Result<(), Error> {
     let (endpoint, network) = (&part.endpoint, part.network());
-    if part.stage == Stage::Deleted {
-        return Ok(());
-    }
     if part.stage == Stage::Made {
         match cluster.endpoint(&of.namespace, endpoint) {
             Ok(_) => record.part(endpoint, |part| part.stage = Stage::Deleting)?,
             // Who deletes a DanmEp gives its addresses back: they may be another pod's by now.
-            Err(e) if e.is_not_found() => {
+            Err(e) if e.is_absent() => {
                 log::warn!(
                     "DanmEp {}/{endpoint} has been deleted by somebody else",
                     of.namespace
@@ -138,39 +152,71 @@ fn objects(
             Err(e) => return Err(Error::plugin(e.to_string())),
         }
     }
-    let addresses = part.addresses();
-    let known = part.is_foreign.then_some(&addresses);
-    node.claims.give(cluster, &network, endpoint, known)?;
-    delete(cluster, &of.namespace, endpoint)?;
+    node.claims.give(cluster, &network, endpoint, None)?;
+    if part.stage != Stage::Planned {
+        let was_there = delete(cluster, &of.namespace, endpoint)?;
+        let stray = Stray::new(&of.namespace, part);
+        if !was_there && part.stage == Stage::Requested && stray.is_young() {
+            record.change(|record| record.strays.push(stray))?;
+        }
+    }
     record.part(endpoint, |part| part.stage = Stage::Deleted)
 }
 
-fn delete(cluster: &Cluster, namespace: &str, endpoint: &str) -> Result<(), Error> {
+/// Whether it was there.
+fn delete(cluster: &Cluster, namespace: &str, endpoint: &str) -> Result<bool, Error> {
     match cluster.delete_endpoint(namespace, endpoint) {
-        Err(e) if !e.is_not_found() => Err(Error::plugin(e.to_string())),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(e) if e.is_absent() => Ok(false),
+        Err(e) => Err(Error::plugin(e.to_string())),
     }
 }
 
-/// A DanmEp that this node has no record of: another plugin has made it, or the records were lost. Its addresses are
-/// given back and it is deleted.
-pub(crate) fn foreign(node: &Node, cluster: &Cluster, endpoint: &DanmEp) -> Result<(), Error> {
+/// A DanmEp that this node has no record of: another plugin has made it, or the records were lost, or it came into
+/// being after a DEL, because the ADD was killed with the request on its way. Its addresses are given back and it is
+/// deleted. `all` are the DanmEps of the cluster: an address that another one has is not this one's any more.
+pub(crate) fn foreign(
+    node: &Node,
+    cluster: &Cluster,
+    endpoint: &DanmEp,
+    all: &[DanmEp],
+) -> Result<(), Error> {
     let (namespace, name) = (&endpoint.metadata.namespace, &endpoint.metadata.name);
     let spec = &endpoint.spec;
-    let scope = DanmScope::parse(&spec.api_type).ok_or_else(|| {
+    let network = network_of(endpoint).ok_or_else(|| {
         Error::plugin(format!(
             "DanmEp {namespace}/{name} has the unknown apiType {:?}",
             spec.api_type
         ))
     })?;
-    let network = NetworkRef::of_pod(scope, namespace, &spec.network_name);
+    let others = all.iter().filter(|other| other.metadata.name != *name);
+    let others: Vec<&DanmEp> = others
+        .filter(|other| network_of(other).as_ref() == Some(&network))
+        .collect();
+    let own = |address: fn(&DanmEp) -> &String| {
+        let is_taken = others
+            .iter()
+            .any(|other| address(other) == address(endpoint));
+        match is_taken {
+            true => String::new(),
+            false => address(endpoint).clone(),
+        }
+    };
     let addresses = Addresses {
-        ip: spec.interface.address.clone(),
-        ip6: spec.interface.address_ipv6.clone(),
+        ip: own(|e| &e.spec.interface.address),
+        ip6: own(|e| &e.spec.interface.address_ipv6),
     };
     node.claims
         .give(cluster, &network, name, Some(&addresses))?;
-    delete(cluster, namespace, name)
+    delete(cluster, namespace, name).map(drop)
+}
+
+/// The network that a DanmEp is of; `None` if its kind is unknown.
+fn network_of(endpoint: &DanmEp) -> Option<NetworkRef> {
+    let scope = DanmScope::parse(&endpoint.spec.api_type)?;
+    let namespace = &endpoint.metadata.namespace;
+    let name = &endpoint.spec.network_name;
+    Some(NetworkRef::of_pod(scope, namespace, name))
 }
 
 /// DEL of a container without record: the DanmEps say what the original has made for it. Nothing stops it: there may
@@ -179,11 +225,15 @@ fn unrecorded(node: &Node, call: &Call) {
     let found = PodArgs::read(call).and_then(|args| {
         let cluster = Cluster::new(&node.settings)?;
         let all = cluster.endpoints(Some(&args.namespace));
-        let mut all = all.map_err(|e| Error::plugin(e.to_string()))?;
-        all.retain(|endpoint| endpoint.spec.cid == args.cid);
-        Ok((cluster, all))
+        let mut own = all.map_err(|e| Error::plugin(e.to_string()))?;
+        own.retain(|endpoint| endpoint.spec.cid == args.cid);
+        let all = match own.is_empty() {
+            true => Ok(Vec::new()),
+            false => cluster.endpoints(None),
+        };
+        Ok((cluster, own, all.map_err(|e| Error::plugin(e.to_string()))?))
     });
-    let (cluster, endpoints) = match found {
+    let (cluster, endpoints, all) = match found {
         Ok(found) => found,
         Err(e) => {
             return log::warn!(
@@ -194,7 +244,7 @@ fn unrecorded(node: &Node, call: &Call) {
     for endpoint in &endpoints {
         let name = &endpoint.metadata.name;
         let done = adopted_interface(node, call, &cluster, endpoint)
-            .and_then(|()| foreign(node, &cluster, endpoint));
+            .and_then(|()| foreign(node, &cluster, endpoint, &all));
         match done {
             Ok(()) => log::info!("DanmEp {name}, which is on no record, is taken down"),
             Err(e) => log::error!("DanmEp {name}, which is on no record: {e}"),
@@ -218,7 +268,7 @@ fn adopted_interface(
     let place = NetworkRef::of_pod(scope, &endpoint.metadata.namespace, &spec.network_name);
     let network = match cluster.network(&place) {
         Ok(network) => network,
-        Err(e) if e.is_not_found() => return link::delete(&spec.netns, ifname),
+        Err(e) if e.is_absent() => return link::delete(&spec.netns, ifname),
         Err(e) => return Err(Error::plugin(e.to_string())),
     };
     let own = |address: &String| match ipam::is_own(&network.spec.options, address) {

@@ -1,122 +1,122 @@
-//! The devices that kubelet has given to a pod, as its checkpoint tells.
+//! The devices of a pod's own, virtual functions of a network card, as sysfs tells of them.
 
-use std::path::Path;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use cni::Error;
-use cni::json::Value;
-use serde::Deserialize;
+use cni::{Code, Error};
+use kernel::Rtnl;
 
-use crate::files;
+/// Where PCI devices are found by their address.
+const DEVICES: &str = "/sys/bus/pci/devices";
 
-/// Where kubelet keeps account of devices.
-pub(crate) const CHECKPOINT: &str = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint";
+/// Drivers that hand a device to a program, so that the kernel has no link of it.
+const USER_SPACE_DRIVERS: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];
 
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct Checkpoint {
-    data: Data,
+/// A virtual function by its PCI address, `0000:03:02.0`.
+#[derive(Debug, Clone)]
+pub(crate) struct Device {
+    folder: PathBuf,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct Data {
-    pod_device_entries: Vec<Entry>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct Entry {
-    #[serde(rename = "PodUID")]
-    pod_uid: String,
-    resource_name: String,
-    /// A list, or since 1.20 a list for each NUMA node.
-    #[serde(rename = "DeviceIDs")]
-    device_ids: Value,
-}
-
-/// The devices of a pod that are still to be used.
-#[derive(Debug, Default)]
-pub(crate) struct Devices(Vec<(String, Vec<String>)>);
-
-impl Devices {
-    /// Reads those of the pod `uid`.
-    pub(crate) fn read(path: &Path, uid: &str) -> Result<Devices, Error> {
-        let checkpoint: Checkpoint = files::read(path)?.ok_or_else(|| {
-            Error::plugin(format!(
-                "{} is not there: is kubelet running?",
-                path.display()
-            ))
-        })?;
-        let own = checkpoint
-            .data
-            .pod_device_entries
-            .into_iter()
-            .filter(|entry| entry.pod_uid == uid);
-        Ok(Devices(
-            own.map(|entry| (entry.resource_name, flat(entry.device_ids)))
-                .collect(),
-        ))
+impl Device {
+    /// It need not be there.
+    pub(crate) fn new(id: &str) -> Device {
+        Device {
+            folder: Path::new(DEVICES).join(id),
+        }
     }
 
-    /// Takes the last one of a resource. The text says that there is none left.
-    pub(crate) fn pop(&mut self, pool: &str) -> Result<String, Error> {
-        let mut lists = self.0.iter_mut().filter(|(name, _)| name == pool);
-        lists.find_map(|(_, devices)| devices.pop()).ok_or_else(|| {
-            Error::plugin(format!(
-                "kubelet has given the pod no more devices of {pool:?}"
-            ))
+    /// The link of the network card that it belongs to.
+    pub(crate) fn physical_function(&self) -> Result<String, Error> {
+        let links = self.folder.join("physfn/net");
+        let failed = |why: String| Error::new(Code::Io, format!("{}: {why}", links.display()));
+        let first = fs::read_dir(&links).and_then(|mut entries| entries.next().transpose());
+        match first.map_err(|e| failed(e.to_string()))? {
+            Some(entry) => Ok(entry.file_name().to_string_lossy().into_owned()),
+            None => Err(failed("the network card has no link".into())),
+        }
+    }
+
+    /// Whether it is a program's, and not the kernel's.
+    pub(crate) fn is_in_user_space(&self) -> bool {
+        let driver = fs::read_link(self.folder.join("driver"));
+        let driver = driver.unwrap_or_default();
+        let name = driver.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| USER_SPACE_DRIVERS.contains(&name))
+    }
+
+    /// Its hardware address, which the network card tells; empty if it does not.
+    pub(crate) fn mac(&self) -> Vec<u8> {
+        let found = || -> Result<Vec<u8>, Error> {
+            let function = self.number().map_err(|e| Error::plugin(e.to_string()))?;
+            Ok(Rtnl::open()?.mac_of_function(&self.physical_function()?, function)?)
+        };
+        found().unwrap_or_else(|e| {
+            log::info!(
+                "{}: its hardware address is not known: {e}",
+                self.folder.display()
+            );
+            Vec::new()
         })
     }
-}
 
-fn flat(ids: Value) -> Vec<String> {
-    match ids {
-        Value::String(id) => vec![id],
-        Value::Array(ids) => ids.into_iter().flat_map(flat).collect(),
-        Value::Object(nodes) => nodes.into_iter().flat_map(|(_, ids)| flat(ids)).collect(),
-        _ => Vec::new(),
+    /// Its number among the virtual functions of the card: `physfn/virtfnN` is a link that leads back to it.
+    fn number(&self) -> io::Result<u32> {
+        let own = fs::canonicalize(&self.folder)?;
+        for entry in fs::read_dir(self.folder.join("physfn"))? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("virtfn"));
+            let number = number.and_then(|number| number.parse().ok());
+            if let Some(number) = number
+                && fs::canonicalize(entry.path())? == own
+            {
+                return Ok(number);
+            }
+        }
+        let why = "its network card does not list it";
+        Err(io::Error::new(io::ErrorKind::NotFound, why))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
-    /// `popDevice` of the original.
     #[test]
-    fn the_last_one_first_until_there_is_none() {
-        let mut devices = Devices(vec![("pool".into(), vec!["d1".into(), "d2".into()])]);
-        assert_eq!(devices.pop("pool").unwrap(), "d2");
-        assert_eq!(devices.pop("pool").unwrap(), "d1");
-        assert!(
-            devices
-                .pop("pool")
-                .unwrap_err()
-                .msg
-                .contains("no more devices")
-        );
-        assert!(Devices::default().pop("pool").is_err());
-    }
-
-    #[test]
-    fn checkpoints_of_old_and_new_kubelets() {
-        let folder = std::env::temp_dir().join(format!("danm-shim-device-{}", std::process::id()));
-        files::make_folder(&folder).unwrap();
-        let path = folder.join("checkpoint");
-        assert!(Devices::read(&path, "u").is_err());
-        for ids in [r#"["a","b"]"#, r#"{"0":["a"],"1":["b"]}"#] {
-            let text = format!(
-                r#"{{"Data":{{"PodDeviceEntries":[{{"PodUID":"v","ResourceName":"pool","DeviceIDs":["x"]}},
-                   {{"PodUID":"u","ResourceName":"pool","DeviceIDs":{ids}}}],"RegisteredDevices":{{}}}},"Checksum":1}}"#
-            );
-            std::fs::write(&path, text).unwrap();
-            let mut devices = Devices::read(&path, "u").unwrap();
-            assert_eq!(
-                [devices.pop("pool").unwrap(), devices.pop("pool").unwrap()],
-                ["b", "a"]
-            );
-            assert!(devices.pop("pool").is_err());
+    fn what_sysfs_says() {
+        let root = std::env::temp_dir().join(format!("danm-shim-device-{}", std::process::id()));
+        let device = |id: &str| Device {
+            folder: root.join(id),
+        };
+        for (id, driver) in [("vf0", "iavf"), ("vf1", "vfio-pci")] {
+            fs::create_dir_all(root.join(id)).unwrap();
+            symlink("../pf", root.join(id).join("physfn")).unwrap();
+            symlink(
+                Path::new("../drivers").join(driver),
+                root.join(id).join("driver"),
+            )
+            .unwrap();
         }
-        std::fs::remove_dir_all(&folder).unwrap();
+        fs::create_dir_all(root.join("pf/net/ens1f0")).unwrap();
+        for (number, id) in [(3, "vf1"), (2, "vf0")] {
+            let link = root.join("pf").join(format!("virtfn{number}"));
+            symlink(Path::new("..").join(id), link).unwrap();
+        }
+        let (kernel, program) = (device("vf0"), device("vf1"));
+        assert_eq!(kernel.physical_function().unwrap(), "ens1f0");
+        assert_eq!(
+            [kernel.number().unwrap(), program.number().unwrap()],
+            [2, 3]
+        );
+        assert!(!kernel.is_in_user_space() && program.is_in_user_space());
+        let absent = device("vf9");
+        assert!(!absent.is_in_user_space() && absent.mac().is_empty());
+        let error = absent.physical_function().unwrap_err();
+        assert!(error.msg.contains("vf9/physfn/net"), "{error}");
+        fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -1,11 +1,9 @@
 //! What this node keeps in files: written in one step, and one process at a time.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use cni::{Code, Error, json};
@@ -111,16 +109,20 @@ impl Lock {
     /// Waits for the lock `path`, whose folder is there. Error, code 11: another process holds it for a minute.
     pub(crate) fn acquire(path: &Path) -> Result<Lock, Error> {
         loop {
-            let lock = Lock {
-                file: wait(
-                    open(path, false).map_err(|e| failed("open", path, &e))?,
-                    path,
-                )?,
-                path: path.to_owned(),
-            };
+            let file = open(path, false).map_err(|e| failed("open", path, &e))?;
+            let taken = skel::Lock::Exclusive.take(&file, LIMIT);
+            if !taken.map_err(|e| failed("lock", path, &e))? {
+                let why = format!(
+                    "another process holds the lock {} for {LIMIT:?}",
+                    path.display()
+                );
+                return Err(Error::new(Code::TryAgainLater, why));
+            }
+            let path = path.to_owned();
+            let lock = Lock { file, path };
             // Whoever had it before may have removed it: then the next one locks another file.
             let is_there = |own: fs::Metadata| {
-                fs::metadata(path)
+                fs::metadata(&lock.path)
                     .is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino()))
             };
             if lock.file.metadata().is_ok_and(is_there) {
@@ -135,30 +137,6 @@ impl Lock {
     }
 }
 
-fn wait(file: File, path: &Path) -> Result<File, Error> {
-    match file.try_lock() {
-        Ok(()) => return Ok(file),
-        Err(TryLockError::WouldBlock) => {}
-        Err(TryLockError::Error(e)) => return Err(failed("lock", path, &e)),
-    }
-    // There is no lock with a time limit; a thread that waits in vain ends with the process.
-    let (done, waited) = mpsc::channel();
-    let waiting = thread::Builder::new().spawn(move || {
-        let _ = done.send(file.lock().map(|()| file));
-    });
-    waiting.map_err(|e| failed("lock", path, &e))?;
-    match waited.recv_timeout(LIMIT) {
-        Ok(locked) => locked.map_err(|e| failed("lock", path, &e)),
-        Err(_) => {
-            let why = format!(
-                "another process holds the lock {} for {LIMIT:?}",
-                path.display()
-            );
-            Err(Error::new(Code::TryAgainLater, why))
-        }
-    }
-}
-
 /// A random UUID, version 4, as the kernel makes it.
 pub(crate) fn uuid() -> Result<String, Error> {
     let path = Path::new("/proc/sys/kernel/random/uuid");
@@ -168,6 +146,8 @@ pub(crate) fn uuid() -> Result<String, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]

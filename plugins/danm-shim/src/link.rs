@@ -26,23 +26,51 @@ pub(crate) struct Finish<'a> {
     pub(crate) addresses: &'a Addresses,
     pub(crate) proutes: &'a BTreeMap<String, String>,
     pub(crate) proutes6: &'a BTreeMap<String, String>,
-    /// Another plugin has made it and given it its addresses.
+    /// Another plugin has made it, if it is there at all, and given it its addresses.
     pub(crate) is_delegated: bool,
 }
 
-/// Gives the pod `::1`, which local connections go to: its loopback interface has it as soon as IPv6 is on.
-pub(crate) fn enable_loopback(pod: &Netns) -> Result<(), Error> {
+/// Where IPv6 was off in a pod: names of interfaces, `default` for those to come, and `all`.
+#[derive(Debug)]
+pub(crate) struct WithoutIpv6(Vec<String>);
+
+/// Gives the pod `::1`, which local connections go to: its loopback interface has it as soon as IPv6 is on. `None`:
+/// it was on, or the kernel has none.
+pub(crate) fn enable_ipv6(pod: &Netns) -> Result<Option<WithoutIpv6>, Error> {
     pod.inside(|| {
-        let key = "net/ipv6/conf/all/disable_ipv6";
-        match sysctl::read(key) {
-            Ok(value) if value == "0" => Ok(()),
-            Ok(_) => Ok(sysctl::write(key, "0")?),
+        match sysctl::read(&disable_ipv6("all")) {
+            Ok(value) if value == "0" => return Ok(None),
+            Ok(_) => {}
             Err(e) => {
                 log::warn!("the kernel has no IPv6: {e}");
-                Ok(())
+                return Ok(None);
             }
         }
+        let is_off = |name: &String| sysctl::read(&disable_ipv6(name)).is_ok_and(|v| v != "0");
+        let off = sysctl::names("net/ipv6/conf")?.into_iter().filter(is_off);
+        let off = WithoutIpv6(off.collect());
+        sysctl::write(&disable_ipv6("all"), "0")?;
+        Ok(Some(off))
     })
+}
+
+impl WithoutIpv6 {
+    /// Switches it off again. `all` speaks for every interface: it is left alone where one has IPv6 that had it before.
+    pub(crate) fn restore(&self, pod: &Netns) -> Result<(), Error> {
+        pod.inside(|| {
+            let there = sysctl::names("net/ipv6/conf")?;
+            let was_on = there.iter().any(|name| !self.0.contains(name));
+            let names = self.0.iter().filter(|name| there.contains(name));
+            for name in names.filter(|name| !(was_on && *name == "all")) {
+                sysctl::write(&disable_ipv6(name), "1")?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn disable_ipv6(name: &str) -> String {
+    format!("net/ipv6/conf/{name}/disable_ipv6")
 }
 
 /// Makes the network's VLAN or VXLAN link on the host, if it has one that is missing.
@@ -109,6 +137,33 @@ pub(crate) fn create_ipvlan(network: &DanmNetwork, ifname: &str, pod: &Netns) ->
         kind: IPVLAN,
     };
     Ok(rtnl.create(&child, Some(pod)).map_err(failed)?)
+}
+
+/// Makes a link in the pod that stands for a device whose driver is a program's: so its name, hardware address and
+/// addresses can be seen, and by its alias which device it is. `below` is the dummy, which has the name itself where
+/// the network is no VLAN.
+pub(crate) fn create_stand_in(
+    pod: &Netns,
+    (below, ifname): (&str, &str),
+    vlan: u32,
+    mac: &[u8],
+    device: &str,
+) -> Result<(), Error> {
+    let made = pod.inside(|| {
+        let mut rtnl = Rtnl::open()?;
+        let mut link = rtnl.create_dummy(below, mac)?;
+        if below != ifname {
+            rtnl.set_up(&link)?;
+            let vlan = u16::try_from(vlan).unwrap_or(u16::MAX);
+            rtnl.create_vlan(ifname, &link, vlan)?;
+            link = rtnl.link(ifname)?;
+        }
+        rtnl.set_alias(&link, device)
+    });
+    made.map_err(|e: kernel::Error| {
+        let why = format!("failed to create dummy kernel interface for {ifname} because");
+        Error::from(e.context(why))
+    })
 }
 
 impl Finish<'_> {

@@ -12,6 +12,7 @@ mod detach;
 mod device;
 mod fake_ipam;
 mod files;
+mod flannel;
 mod ipam;
 mod link;
 mod names;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use cni::{Attachment, Code, Error, Success};
-use invoke::{CALLERS, ResultCache, Runtime};
+use invoke::{CALLERS, ResultCache, Runtime, called_by};
 use kernel::Netns;
 use skel::{Plugin, Undo};
 
@@ -110,6 +111,7 @@ impl Plugin for Danm {
 impl Node {
     fn new(call: &Call) -> Result<Node, Error> {
         let settings = Settings::read(call)?;
+        let callers = callers()?;
         Ok(Node {
             claims: Claims::new(&settings.state_dir),
             records: Records::new(&settings.state_dir),
@@ -117,17 +119,16 @@ impl Node {
                 path: call.path.clone(),
                 cache: ResultCache::new(&settings.state_dir),
                 limit: settings.delegate_limit,
-                callers: callers()?,
+                callers,
             },
             settings,
         })
     }
 }
 
-/// What delegates are told of those above them. Errors, code 7: this plugin is among those itself, and not to give a delegate its
-/// addresses.
+/// The plugins above, and this one. Code 7: this one is among them.
 fn callers() -> Result<String, Error> {
-    invoke::called_by(&skel::variable(CALLERS), Danm::NAME)
+    called_by(&skel::variable(CALLERS), Danm::NAME)
 }
 
 /// Whether a delegate of ours asks for the addresses that were reserved for it. A configuration of DANM has no `ipam`.

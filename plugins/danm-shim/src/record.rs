@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 
 use cni::{Error, Network};
 use k8s::DanmScope;
@@ -14,6 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::NetworkRef;
 use crate::files::{self, Lock};
 use crate::ipam::Addresses;
+
+/// How long a request may be on its way: longer than API servers work on one.
+const ON_ITS_WAY: Duration = Duration::from_secs(120);
 
 /// One container's attachment: all interfaces of the pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +33,8 @@ pub(crate) struct Record {
     pub(crate) pod: String,
     pub(crate) pod_uid: String,
     pub(crate) interfaces: Vec<Part>,
+    /// What may still come of earlier calls.
+    pub(crate) strays: Vec<Stray>,
     /// The ADD has come to its end.
     pub(crate) is_complete: bool,
     /// A DEL has come, and what is left waits for the API server.
@@ -51,27 +57,74 @@ pub(crate) struct Part {
     pub(crate) config: String,
     /// The file of the delegate, where that is not the configuration's `type`.
     pub(crate) program: String,
+    /// What kind of link it is, as the kernel names it; `None`: the kernel has none, or the ADD has not come to its end.
+    pub(crate) link_kind: Option<String>,
+    /// The link in the pod that stands for a device of a program; empty if there is none.
+    pub(crate) stand_in: String,
     /// How far its DanmEp is.
     pub(crate) stage: Stage,
+    /// When the request for it was sent, in seconds since 1970.
+    pub(crate) requested: u64,
     pub(crate) ip: String,
     pub(crate) ip6: String,
-    /// Taken by another plugin: the books of this node do not have the addresses.
-    pub(crate) is_foreign: bool,
+}
+
+/// A DanmEp that was asked for by an ADD which was cut off, and that was not there at its DEL. It may come yet, without
+/// addresses that anybody holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Stray {
+    pub(crate) namespace: String,
+    pub(crate) endpoint: String,
+    /// When it was asked for, in seconds since 1970.
+    requested: u64,
 }
 
 /// How far the DanmEp of an interface is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Stage {
-    /// It may have been made.
+    /// It has not been asked for.
     #[default]
     Planned,
+    /// The request has been sent. It may still be on its way.
+    Requested,
     /// It has been made. When it is gone, whoever deleted it has given its addresses back.
     Made,
     /// We may have deleted it ourselves.
     Deleting,
     /// It is gone.
     Deleted,
+}
+
+impl Record {
+    /// Whether it tells of nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.interfaces.is_empty() && self.strays.is_empty()
+    }
+
+    /// Names of all its DanmEps.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &String> {
+        let parts = self.interfaces.iter().map(|part| &part.endpoint);
+        parts.chain(self.strays.iter().map(|stray| &stray.endpoint))
+    }
+}
+
+impl Stray {
+    pub(crate) fn new(namespace: &str, part: &Part) -> Stray {
+        Stray {
+            namespace: namespace.to_owned(),
+            endpoint: part.endpoint.clone(),
+            requested: part.requested,
+        }
+    }
+
+    /// Whether it can still come. Not if the clock was set back.
+    pub(crate) fn is_young(&self) -> bool {
+        let now = UNIX_EPOCH.elapsed().unwrap_or_default();
+        let age = now.checked_sub(Duration::from_secs(self.requested));
+        age.is_some_and(|age| age < ON_ITS_WAY)
+    }
 }
 
 impl Part {

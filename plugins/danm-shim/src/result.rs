@@ -1,7 +1,7 @@
 //! One result out of those of all interfaces, the pod's first interface at its head.
 
 use cni::text::format_mac;
-use cni::{Interface, Ip, Success};
+use cni::{Dns, Interface, Ip, Route, Success};
 use kernel::Link;
 
 use crate::ipam::Addresses;
@@ -16,6 +16,8 @@ pub(crate) struct Outcome {
     pub(crate) addresses: Addresses,
     /// The link in the pod, if there is one.
     pub(crate) link: Option<Link>,
+    /// The routes of the network that were made.
+    pub(crate) routes: Vec<Route>,
 }
 
 /// What the original answers: interfaces without hardware address and in a `sandbox` that is the container's id,
@@ -40,8 +42,9 @@ pub(crate) fn compatible(outcomes: Vec<Outcome>, cid: &str) -> Success {
 }
 
 /// What the specification asks for: every interface in the pod with its hardware address and its namespace, every
-/// address with the number of its interface in this result.
-pub(crate) fn complete(outcomes: Vec<Outcome>, netns: &str) -> Success {
+/// address with the number of its interface in this result, every route of the main table. What the
+/// configuration says of `dns` counts for more than what a delegate says.
+pub(crate) fn complete(outcomes: Vec<Outcome>, netns: &str, dns: &Dns) -> Success {
     let mut all = Success::default();
     for outcome in outcomes {
         let first = all.interfaces.len();
@@ -75,9 +78,13 @@ pub(crate) fn complete(outcomes: Vec<Outcome>, netns: &str) -> Success {
         all.interfaces.extend(one.interfaces);
         all.ips.extend(one.ips);
         all.routes.extend(one.routes);
+        all.routes.extend(outcome.routes);
         if all.dns.is_empty() {
             all.dns = one.dns;
         }
+    }
+    if !dns.is_empty() {
+        all.dns.clone_from(dns);
     }
     all
 }
@@ -123,6 +130,7 @@ mod tests {
                     ip6: String::new(),
                 },
                 link: link(2),
+                routes: Vec::new(),
             },
         ]
     }
@@ -150,7 +158,7 @@ mod tests {
             delegated: Some(Success::parse(bridge, "").unwrap()),
             ..Outcome::default()
         });
-        let result = complete(outcomes, "/ns");
+        let result = complete(outcomes, "/ns", &Dns::default());
         let interfaces: Vec<_> = result
             .interfaces
             .iter()

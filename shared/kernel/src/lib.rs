@@ -19,6 +19,7 @@ mod dad;
 mod default_route;
 mod error;
 pub mod fib;
+mod function;
 mod kind;
 mod link;
 mod netns;

@@ -16,7 +16,7 @@ use crate::socket::Request;
 use crate::{Error, IpVlanFlag, IpVlanMode, Kind, MacVlanMode, Netns, Rtnl, default_link};
 
 /// Length of `struct ifinfomsg`.
-const HEADER: usize = 16;
+pub(crate) const HEADER: usize = 16;
 /// Longest name of a link in bytes, `IFNAMSIZ` without the NUL. Alternative names are longer.
 const NAME_MAX: usize = 15;
 

@@ -162,3 +162,16 @@ fn tenants_that_are_not_allowed() {
     );
     world.is_clean(ALLOC);
 }
+
+/// `AggregatedResult Timeout` of the original: a delegate that does not come to its end is ended.
+#[test]
+fn a_delegate_that_takes_too_long() {
+    let mut world = World::new();
+    world.conf["delegateTimeout"] = json!(2);
+    world.delegate("sleep");
+    world.simple_pod("p", "oampub");
+    let start = Instant::now();
+    let error = world.error("ADD", "p");
+    assert!(start.elapsed() < Duration::from_secs(20), "{error}");
+    world.is_clean(ALLOC);
+}

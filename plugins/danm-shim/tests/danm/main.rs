@@ -8,6 +8,9 @@ mod bed;
 mod world;
 
 mod addresses;
+mod delegates;
 mod failure;
+mod faults;
 mod ipvlan;
+mod sriov;
 mod verbs;
