@@ -19,8 +19,8 @@ KNOWN_GO := conformance/known/containernetworking-plugins-1.1.1.json
 LAB = $(CURDIR)/conformance/lab/lab.sh
 IN_LAB = $(strip $(foreach kind,$(filter macvlan ipvlan,$(PLUGINS)),$(if $(shell conformance/lab/has-link.sh $(kind) && echo yes),,$(kind))))
 ON_KERNEL = $(filter-out $(IN_LAB),$(PLUGINS))
-# Debian's portmap has one backend; its ipvlan is asked in one way of working, because the lab is slow. multus is not among them.
-of_go = $(patsubst portmap,portmap-iptables,$(patsubst ipvlan,ipvlan-ipam,$(filter-out multus,$(1))))
+# Debian's portmap has one backend; its ipvlan is asked in one way of working, because the lab is slow. multus and danm are not among them.
+of_go = $(patsubst portmap,portmap-iptables,$(patsubst ipvlan,ipvlan-ipam,$(filter-out multus danm-shim,$(1))))
 SUITE = $(RELEASE)/cni-conformance
 RUNNER = CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER
 
@@ -53,11 +53,13 @@ install: build ## the plugins into $(DESTDIR)/opt/cni/bin
 	    mv -f $(DESTDIR)$(BINDIR)/.$$plugin.new $(DESTDIR)$(BINDIR)/$$plugin || exit; \
 	    echo "$(DESTDIR)$(BINDIR)/$$plugin"; \
 	done
+	@# The `type` in configurations of DANM.
+	@ln -sfn danm-shim $(DESTDIR)$(BINDIR)/danm
 
 .PHONY: demo
-demo: setup-demo build harness ## pods with annotations get a second interface from multus, by macvlan and by ipvlan, and lose it again
+demo: setup-demo build harness ## the pods of docs/examples get the interfaces that their annotations ask for, from multus and danm, and lose them again
 	@docs/demo.sh $(RELEASE) samplepod
-	@docs/demo.sh $(RELEASE) samplepod3
+	@docs/demo.sh $(RELEASE) samplepod-danm samplepod3
 
 .PHONY: test
 test: setup-test build harness ## all tests: units, binaries, and the suite over our plugins and the Go ones
@@ -66,6 +68,7 @@ test: setup-test build harness ## all tests: units, binaries, and the suite over
 	$(say) "unit and binary tests on another kernel, whose links this one lacks: $(or $(IN_LAB),none)"
 	@$(if $(IN_LAB),conformance/lab/test.sh)
 	@$(if $(IN_LAB),NO_SKIP=1 $(RUNNER)=$(LAB) cargo test --quiet --locked $(IN_LAB:%=-p %))
+	@$(if $(filter ipvlan,$(IN_LAB)),$(RUNNER)=$(LAB) cargo test --quiet --locked -p danm-shim --test danm -- ipvlan sriov)
 	@$(MAKE) --no-print-directory -j2 suite-kernel suite-lab
 	$(say) "the walk of the demo: our multus with the Go plugins, and under a runtime that knows only lists"
 	@DEMO_PLUGINS=$(GO_PLUGINS) $(call walk,$(RELEASE)/walk-go.log)

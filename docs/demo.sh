@@ -1,17 +1,20 @@
 #!/bin/sh
-# The main job on real input: a pod with an annotation gets a second interface from multus, uses it, and loses it again.
-# Everything is read as it stands in docs/examples: the node's 00-multus.conf, the pod, and the attachment it names.
-# Usage: docs/demo.sh FOLDER POD
+# The main job on real input: pods with annotations get further interfaces, use them, and lose them again.
+# Everything is read as it stands in docs/examples: the node's configuration, the pods, and the networks they name. What the
+# pods then have is compared with docs/examples/ip-addr-POD.txt, where the same pods ran on a cluster.
+# Usage: docs/demo.sh FOLDER POD...
 #   FOLDER  the plugins, and cni-conformance, which plays the API server
-#   POD     samplepod (a macvlan attachment) or samplepod3 (an ipvlan attachment)
-# DEMO_PLUGINS: a folder whose plugins are used instead, where it has them; multus is always FOLDER's.
+#   POD     samplepod: multus attaches calico and a macvlan network
+#           samplepod-danm: multus calls danm alone, which attaches calico and the ClusterNetwork oampub, an ipvlan network
+#           samplepod3: after samplepod-danm, on the same node: the same, and an ipvlan network from multus
+# DEMO_PLUGINS: a folder whose plugins are used instead, where it has them; multus and danm are always FOLDER's.
 # DEMO_RUNTIME=conflist: multus is the only plugin of a list, for a runtime that knows nothing else; this needs jq.
 # It makes a world of its own (namespaces for network and mounts, or another kernel where this one lacks such links);
 # nothing of this machine is touched.
 set -eu
 cd "$(dirname "$0")/.."
 plugins=$(realpath "$1")
-pod=$2
+shift
 
 step() { printf '\n== %s\n' "$*"; }
 run() { printf '$ %s\n' "$*"; "$@"; }
@@ -20,11 +23,13 @@ wrong() {
     exit 1
 }
 
-case $pod in
-    samplepod) kind=macvlan network=macvlan-conf address=10.168.1.200/24 broadcast=10.168.1.255 gateway=10.168.1.1 ;;
-    samplepod3) kind=ipvlan network=ipvlan address=10.1.2.2/24 broadcast=10.1.2.255 gateway=10.1.2.1 ;;
+case $* in
+    samplepod) kind=macvlan example=00-multus.conf gateways=10.168.1.1/24 ;;
+    samplepod-danm | 'samplepod-danm samplepod3')
+        kind=ipvlan example=00-multus-danm.conf gateways='10.1.2.1/24 10.2.157.30/27'
+        ;;
     *)
-        echo "demo: no walk for a pod $pod; there is one for samplepod and one for samplepod3" >&2
+        echo "demo: no walk for '$*'; there are samplepod, samplepod-danm, and samplepod-danm with samplepod3" >&2
         exit 1
         ;;
 esac
@@ -32,113 +37,171 @@ esac
 if [ "${DEMO_WORLD:-}" != own ]; then
     export DEMO_WORLD=own
     if conformance/lab/has-link.sh "$kind"; then
-        exec unshare --map-root-user --net --mount --propagation private sh "$0" "$plugins" "$pod"
+        exec unshare --map-root-user --net --mount --propagation private sh "$0" "$plugins" "$@"
     fi
     step "This machine's kernel has no $kind links: what follows runs on User-Mode Linux, over the same files"
-    exec conformance/lab/lab.sh sh "$0" "$plugins" "$pod"
+    exec conformance/lab/lab.sh sh "$0" "$plugins" "$@"
 fi
 
-step "A node: enp0s3 is its network card, $gateway the gateway on the wire behind it"
+step "A node: enp0s3 is its network card, on the wire behind it are the gateways $gateways"
 for folder in /run /var/lib /etc /opt; do mount -t tmpfs demo "$folder"; done
-mkdir -p /run/netns /etc/cni/net.d/multus.d /opt/cni/bin
+mkdir -p /run/netns /etc/cni/net.d/multus.d /etc/kubernetes/kubeconfig /opt/cni/bin
 ip netns add wire
-ip netns add pod
-ip -n pod link set lo up
 ip link set lo up
-ip link add enp0s3 type veth peer name port netns wire
+ip link add enp0s3 address 08:00:27:b0:4c:0e type veth peer name port netns wire
 ip link set enp0s3 up
-ip -n wire address add "$gateway/24" dev port
+for gateway in $gateways; do ip -n wire address add "$gateway" dev port; done
 ip -n wire link set port up
 run ip -brief link show enp0s3
+for pod; do
+    ip netns add "$pod"
+    # Runtimes start pods without IPv6.
+    for where in all default; do
+        ip netns exec "$pod" sh -c "echo 1 >/proc/sys/net/ipv6/conf/$where/disable_ipv6"
+    done
+    ip -n "$pod" link set lo up
+done
 
-step "Its plugins, and 00-multus.conf, in which the default network is calico (here docs/stand-in/calico) with portmap"
-cp docs/stand-in/calico "$plugins/multus" /opt/cni/bin
+step "Its plugins, and $example; calico is here docs/stand-in/calico"
+cp docs/stand-in/calico "$plugins/multus" "$plugins/danm-shim" /opt/cni/bin
+ln -s danm-shim /opt/cni/bin/danm
 for plugin in macvlan ipvlan host-local portmap; do
     cp "$plugins/$plugin" /opt/cni/bin
     if [ -x "${DEMO_PLUGINS:-/nowhere}/$plugin" ]; then cp "$DEMO_PLUGINS/$plugin" /opt/cni/bin; fi
 done
 if [ "${DEMO_RUNTIME:-}" = conflist ]; then
     conf=00-multus.conflist
-    jq '{ cniVersion: "1.0.0", name, plugins: [del(.cniVersion, .name)] }' docs/examples/00-multus.conf >"/etc/cni/net.d/$conf"
+    jq '{ cniVersion: "1.0.0", name, plugins: [del(.cniVersion, .name)] }' "docs/examples/$example" >"/etc/cni/net.d/$conf"
 else
     conf=00-multus.conf
-    cp "docs/examples/$conf" /etc/cni/net.d
+    cp "docs/examples/$example" "/etc/cni/net.d/$conf"
+fi
+objects=docs/examples/$kind.yaml
+if [ "$kind" = ipvlan ]; then
+    cp docs/examples/default.conf /etc/cni/net.d
+    objects="$objects docs/examples/clusternetwork-default.yaml docs/examples/clusternetwork-oampub.yaml"
+    run cat "/etc/cni/net.d/$conf"
 fi
 run ls /opt/cni/bin /etc/cni/net.d
 
-step "The API server, with the attachment and the pod ($(grep -o 'k8s.v1.*networks: .*' "docs/examples/$pod.yaml"))"
-objects="docs/examples/$kind.yaml docs/examples/$pod.yaml"
+step "The API server, with the networks and the pods"
 kubeconfig=/etc/cni/net.d/multus.d/multus.kubeconfig
 mkfifo /run/until-the-end /run/ready
-# shellcheck disable=SC2086
+for pod; do objects="$objects docs/examples/$pod.yaml"; done
+# shellcheck disable=SC2046,SC2086
 "$plugins/cni-conformance" api-server $(printf -- '--objects %s ' $objects) --kubeconfig "$kubeconfig" \
     </run/until-the-end >/run/ready &
 server=$!
 # Should this script be ended early, the server ends with its pipe.
 exec 3>/run/until-the-end
 head -n 1 /run/ready
-run cat "docs/examples/$kind.yaml"
+# shellcheck disable=SC2086
+run cat $objects
+cp "$kubeconfig" /etc/kubernetes/kubeconfig/danm-cni.yaml
 
-request() { # verb
+api() { # path
+    value() { sed -n "s/.*$1: *\"\{0,1\}\([^\"]*\).*/\1/p" "$kubeconfig"; }
+    value certificate-authority-data | base64 -d >/run/authority
+    curl --silent --show-error --fail --cacert /run/authority --header "Authorization: Bearer $(value ' token')" \
+        "$(value server)$1"
+}
+bitmap() { # what it must be
+    alloc=$(api /apis/danm.k8s.io/v1/clusternetworks/oampub | sed -n 's/.*"alloc": *"\([^"]*\)".*/\1/p')
+    echo "the bitmap of oampub: $alloc"
+    [ "$alloc" = "$1" ] || wrong "it must be $1"
+}
+request() { # verb, pod
     case $conf in
-        *.conflist) jq --arg verb "$1" --slurpfile result /run/result '. as $list | .plugins[0] + ($list | { cniVersion, name })
+        *.conflist) jq --arg verb "$1" --slurpfile result "/run/result-$2" '. as $list | .plugins[0] + ($list | { cniVersion, name })
             + if $verb == "ADD" then {} else { prevResult: $result[0] } end' "/etc/cni/net.d/$conf" ;;
         *) cat "/etc/cni/net.d/$conf" ;;
     esac
 }
-
-cni() { # verb
-    request "$1" >/run/request
-    printf '$ CNI_COMMAND=%s CNI_CONTAINERID=%s CNI_IFNAME=eth0 CNI_ARGS=... multus <%s\n' "$1" "$pod" "$conf"
-    CNI_COMMAND=$1 CNI_CONTAINERID=$pod CNI_NETNS=/run/netns/pod CNI_IFNAME=eth0 CNI_PATH=/opt/cni/bin \
-        CNI_ARGS="IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=$pod;K8S_POD_INFRA_CONTAINER_ID=$pod" \
+cni() { # verb, pod
+    request "$1" "$2" >/run/request
+    printf '$ CNI_COMMAND=%s CNI_CONTAINERID=%s CNI_IFNAME=eth0 CNI_ARGS=... multus <%s\n' "$1" "$2" "$conf"
+    CNI_COMMAND=$1 CNI_CONTAINERID=$2 CNI_NETNS=/run/netns/$2 CNI_IFNAME=eth0 CNI_PATH=/opt/cni/bin \
+        CNI_ARGS="IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=$2;K8S_POD_INFRA_CONTAINER_ID=$2" \
         /opt/cni/bin/multus </run/request >/run/answer || { cat /run/answer; wrong "$1 failed"; }
     cat /run/answer
 }
-
-step "ADD, as a runtime calls it: multus attaches the default network and the pod's annotation"
-: >/run/result
-cni ADD
-echo
-cp /run/answer /run/result
-
-step "The pod has eth0 and net1"
-run ip -n pod address
-run ip -n pod route
-step "The same pod on a real cluster (docs/examples/ip-addr-$pod.txt)"
-cat "docs/examples/ip-addr-$pod.txt"
-expect() { # interface, what its lines in the pod must say
-    ip -n pod address show "$1" | grep -q "$2" || wrong "$1 has not: $2"
+# Of the output of `ip address`, iproute's or BusyBox's: names, MTUs, addresses with prefix length and broadcast address, and MAC
+# addresses where they are enp0s3's. Of link-local addresses, which are made of numbers that are other ones each time, the kind.
+essence() {
+    sed -nE '/^[0-9]+: /{ s/^[0-9]+: ([^@:]+).* mtu ([0-9]+).*/\1 mtu \2/p; s/ .*//; h }
+        /^ +inet /{ s/^ +(inet [^ ]+( brd [^ ]+)?) .*/\1/; G; s/(.*)\n(.*)/\2 \1/p }
+        /^ +inet6 /{ s/^ +(inet6 [^ ]+) .*/\1/; s,fe80::.*/,fe80::/,; G; s/(.*)\n(.*)/\2 \1/p }
+        /08:00:27:b0:4c:0e/{ g; s/$/ with the MAC address of enp0s3/p }' | sort
 }
-expect eth0 "mtu 1410"
-expect eth0 "inet 192.168.102.134/32 brd 192.168.102.134 scope global eth0"
-expect net1 "mtu 1500"
-expect net1 "inet $address brd $broadcast scope global net1"
-run ls "/var/lib/cni/networks/$network" /var/lib/cni/multus
-if [ "$kind" = ipvlan ]; then
-    mac() { ip "$@" | sed -n 's,.*link/ether \([^ ]*\).*,\1,p'; }
-    [ "$(mac link show enp0s3)" = "$(mac -n pod link show net1)" ] || wrong "net1 has not the MAC address of enp0s3"
-fi
+[ "$kind" = macvlan ] || bitmap gBCAAQ==
 
-step "The gateway answers over net1"
-run ip netns exec pod ping -c 2 -i 0.2 -W 2 -I net1 "$gateway"
+for pod; do
+    step "ADD of $pod, as a runtime calls it"
+    : >"/run/result-$pod"
+    cni ADD "$pod"
+    echo
+    cp /run/answer "/run/result-$pod"
+    step "What $pod has"
+    run ip -n "$pod" address
+    run ip -n "$pod" route
+    step "The same pod on a real cluster (docs/examples/ip-addr-$pod.txt)"
+    cat "docs/examples/ip-addr-$pod.txt"
+    ip -n "$pod" address | essence >/run/here
+    essence <"docs/examples/ip-addr-$pod.txt" >/run/there
+    step "Both have, and nothing else:"
+    diff -u /run/there /run/here || wrong "$pod has not what it has on a real cluster"
+    cat /run/here
+    case $pod in
+        samplepod-danm) bitmap wBCAAQ== ;;
+        samplepod3) bitmap 4BCAAQ== ;;
+    esac
+done
+
+for pod; do
+    step "Gateways answer $pod"
+    for interface in $(ip -n "$pod" -brief link | sed -n 's/^\(net1\|oampub1\).*/\1/p'); do
+        case $interface in
+            oampub1) gateway=10.2.157.30 ;;
+            *) gateway=${gateways%%/*} ;;
+        esac
+        run ip netns exec "$pod" ping -c 2 -i 0.2 -W 2 -I "$interface" "$gateway"
+    done
+done
 
 if [ "$conf" = 00-multus.conflist ]; then
-    [ "$(jq -r .cniVersion /run/result)" = 1.0.0 ] || wrong "the result has not the version of the list"
-    step "CHECK"
-    cni CHECK
+    for pod; do
+        step "CHECK of $pod"
+        [ "$(jq -r .cniVersion "/run/result-$pod")" = 1.0.0 ] || wrong "the result has not the version of the list"
+        cni CHECK "$pod"
+    done
 fi
 
-step "DEL"
-cni DEL
+state="/var/lib/cni/networks /var/lib/cni/multus"
+if [ "$kind" = ipvlan ]; then
+    state="$state /var/lib/cni/danm-shim"
+    step "DanmEps"
+    api /apis/danm.k8s.io/v1/danmeps | grep -o '"interface[^}]*}\|"Interface[^}]*}'
+fi
+step "What the plugins keep of this"
+# shellcheck disable=SC2086
+run find $state -type f
 
-step "Nothing is left: no interface, no reservation, no state of multus"
-run ip -n pod -brief address
+for pod; do
+    step "DEL of $pod"
+    cni DEL "$pod"
+done
+
+step "Nothing is left: no interface, no reservation, no object, no record"
+for pod; do run ip -n "$pod" -brief address; done
 run ip -brief link
-left=$(ip -n pod -brief link | grep -v '^lo '; ip -brief link | grep cali;
-    find "/var/lib/cni/networks/$network" /var/lib/cni/multus -type f ! -name last_reserved_ip.0 ! -name lock) || true
+left=$(for pod; do ip -n "$pod" -brief link | grep -v '^lo '; done; ip -brief link | grep cali
+    # What stays is of the networks: locks, host-local's last address, and danm-shim's account of what it holds, which is nothing.
+    # shellcheck disable=SC2086
+    find $state -type f ! -name lock ! -name 'ClusterNetwork*.lock' ! -name 'last_reserved_ip.*' ! -exec grep -q '"held":{}' {} \; -print
+    [ "$kind" = macvlan ] || api /apis/danm.k8s.io/v1/danmeps | grep -o '"EndpointID[^,]*') || true
 [ -z "$left" ] || wrong "something is left: $left"
+[ "$kind" = macvlan ] || bitmap gBCAAQ==
 
 kill "$server"
 wait "$server" || true
-step "Demo of $pod done: attached, reached the gateway, detached, nothing left"
+step "Demo of $* done: attached as on a real cluster, reached the gateways, detached, nothing left"

@@ -1,5 +1,6 @@
 //! One pod on one network, seen from the runtime: what libcni keeps between ADD and DEL.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
@@ -72,13 +73,14 @@ impl<'t> Attachment<'t> {
                 mapping["hostPort"] = (20_000 + trial.serial() % 40_000).into();
             }
         }
+        let container = format!("cid-{}", trial.serial());
         Ok(Self {
             trial,
             pod,
-            container: format!("cid-{}", trial.serial()),
+            args: trial.announce(&container)?,
+            container,
             ifname: IFNAME.into(),
             path: vec![trial.plugin.bin_dir.clone()],
-            args: String::new(),
             config,
             result: None,
             earlier,
@@ -98,6 +100,37 @@ impl<'t> Attachment<'t> {
         } else {
             &mut self.config
         }
+    }
+
+    /// What is held on the API server, if the plugin has its networks there: the DanmEps of the container, and, once there
+    /// are no DanmEps at all, every network whose bitmap is not as it was.
+    pub(crate) fn held_on_server(&self) -> Result<Option<BTreeMap<PathBuf, Vec<u8>>>, Stop> {
+        let Some(cluster) = self.trial.cluster()? else {
+            return Ok(None);
+        };
+        let endpoints = cluster.list("/apis/danm.k8s.io/v1/danmeps");
+        let own = endpoints
+            .iter()
+            .filter(|e| e["spec"]["CID"] == *self.container);
+        let own = own.map(|endpoint| {
+            let name = endpoint["metadata"]["name"].as_str().unwrap_or_default();
+            (
+                PathBuf::from(name),
+                endpoint["spec"].to_string().into_bytes(),
+            )
+        });
+        let mut held: BTreeMap<_, _> = own.collect();
+        let networks = self.trial.plugin.profile.objects.iter();
+        for network in networks.filter(|o| o["kind"] == "ClusterNetwork" && endpoints.is_empty()) {
+            let name = network["metadata"]["name"].as_str().unwrap_or_default();
+            let path = format!("/apis/danm.k8s.io/v1/clusternetworks/{name}");
+            let alloc = |network: &Value| network["spec"]["Options"]["alloc"].to_string();
+            let now = alloc(&cluster.get(&path).unwrap_or_default());
+            if now != alloc(network) {
+                held.insert(path.into(), now.into_bytes());
+            }
+        }
+        Ok(Some(held))
     }
 
     /// The folder of this network's leases: what `{{store}}` stands for in the profile.

@@ -10,6 +10,7 @@ use crate::spec::{Kind, Version};
 use crate::stage::UPLINK;
 
 const BUILT_IN: &[&str] = &[
+    include_str!("../profiles/danm-shim.json"),
     include_str!("../profiles/host-local.json"),
     include_str!("../profiles/ipvlan-chained.json"),
     include_str!("../profiles/ipvlan-ipam.json"),
@@ -51,6 +52,9 @@ pub struct Profile {
     /// The kind of link it makes; what needs one is skipped where the kernel can't.
     #[serde(default)]
     pub link_kind: Option<String>,
+    /// For a plugin that needs an API server: what is on it, besides the pods. `kubeconfig` of the configuration leads there.
+    #[serde(default)]
+    pub objects: Vec<Value>,
     /// Links of the host namespace that may stay after the last DEL, such as the bridge of a bridge plugin.
     #[serde(default)]
     pub survivors: Vec<String>,

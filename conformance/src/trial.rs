@@ -3,13 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::answer::{Answer, Exchange, Refusal};
 use crate::attachment::Attachment;
 use crate::call::Call;
+use crate::cluster::Cluster;
 use crate::pod::Pod;
 use crate::process;
 use crate::profile::Profile;
@@ -48,6 +49,7 @@ pub struct Trial<'run> {
     pub plugin: &'run Plugin,
     /// The version of the specification that is asked for.
     pub version: Version,
+    cluster: OnceLock<Cluster>,
     exchanges: Mutex<Vec<Arc<Exchange>>>,
     notes: Mutex<Vec<String>>,
 }
@@ -59,6 +61,7 @@ impl<'run> Trial<'run> {
             stage,
             plugin,
             version,
+            cluster: OnceLock::new(),
             exchanges: Mutex::default(),
             notes: Mutex::default(),
         }
@@ -102,9 +105,53 @@ impl<'run> Trial<'run> {
                 profile.name
             )));
         };
-        config["name"] = name.into();
+        config["name"] = name.as_str().into();
         config["cniVersion"] = self.version.as_str().into();
+        if let Some(cluster) = self.cluster()? {
+            // Beside the store, which cases take away.
+            let kubeconfig = self.stage.folder("access")?.join(&name);
+            cluster
+                .write_kubeconfig(&kubeconfig, &cluster.token_user())
+                .map_err(fail)?;
+            config["kubeconfig"] = json!(kubeconfig);
+        }
         Ok(config)
+    }
+
+    /// Puts the pod of a container on the API server, if the plugin needs one, and returns the `CNI_ARGS` that name it.
+    pub fn announce(&self, container: &str) -> Result<String, Stop> {
+        let Some(cluster) = self.cluster()? else {
+            return Ok(String::new());
+        };
+        let pod =
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": container}, "spec": {}});
+        cluster.put(pod).map_err(fail)?;
+        Ok(format!(
+            "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={container};K8S_POD_INFRA_CONTAINER_ID={container}"
+        ))
+    }
+
+    /// Skips the case where what it would change of a network is on an API server.
+    pub fn needs_networks_in_config(&self) -> Result<(), Stop> {
+        match self.plugin.profile.objects.is_empty() {
+            true => Ok(()),
+            false => Err(skip(
+                "the networks of this plugin are on an API server, and not in its configuration",
+            )),
+        }
+    }
+
+    /// The API server with the objects of the profile; `None` where the plugin needs none.
+    pub(crate) fn cluster(&self) -> Result<Option<&Cluster>, Stop> {
+        let objects = &self.plugin.profile.objects;
+        if objects.is_empty() || self.cluster.get().is_some() {
+            return Ok(self.cluster.get());
+        }
+        let cluster = Cluster::start().map_err(fail)?;
+        for object in objects {
+            cluster.put(object.clone()).map_err(fail)?;
+        }
+        Ok(Some(self.cluster.get_or_init(|| cluster)))
     }
 
     /// Skips the case where the kernel lacks what the plugin makes; for cases that can't go through `Attachment::add`.

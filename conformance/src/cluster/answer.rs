@@ -47,10 +47,11 @@ pub(super) async fn answer(
             .filter_map(|fault| fault.strike(&request.method, &at))
             .collect()
     };
-    let mut forced = None;
+    let (mut forced, mut late) = (None, Duration::ZERO);
     for effect in &effects {
         match effect {
             Effect::Delay(time) => tokio::time::sleep(*time).await,
+            Effect::Late(time) => late = *time,
             Effect::Drop => return connection.drop_now().await,
             Effect::Answer(code, retry_after) => {
                 forced = forced.or(Some(refusal(&Status {
@@ -65,12 +66,12 @@ pub(super) async fn answer(
     let response = match forced {
         Some(response) => response,
         None => {
-            let carried_out = match (permitted(&request, oversized), &shared.upstream) {
-                (Err(status), _) => Err(status),
-                (Ok(()), Some(upstream)) => pass_on(&request, upstream).await,
-                (Ok(()), None) => carry_out(&request, &shared),
+            let outcome = match permitted(&request, oversized) {
+                Err(status) => Err(status),
+                Ok(()) if late.is_zero() => carried_out(&request, &shared).await,
+                Ok(()) => carried_out_late(late, request.clone(), Arc::clone(&shared)).await,
             };
-            carried_out.unwrap_or_else(|status| refusal(&status))
+            outcome.unwrap_or_else(|status| refusal(&status))
         }
     };
     if effects.contains(&Effect::DropApplied) {
@@ -87,6 +88,24 @@ pub(super) async fn answer(
         return Ok(halved(response, connection));
     }
     Ok(response)
+}
+
+/// By the server behind this one, where there is one.
+async fn carried_out(request: &Request, shared: &Shared) -> Answered {
+    match &shared.upstream {
+        Some(upstream) => pass_on(request, upstream).await,
+        None => carry_out(request, shared),
+    }
+}
+
+/// In a task of its own, which does not end with the connection.
+async fn carried_out_late(late: Duration, request: Request, shared: Arc<Shared>) -> Answered {
+    let work = tokio::spawn(async move {
+        tokio::time::sleep(late).await;
+        carried_out(&request, &shared).await
+    });
+    let failed = |_| Err(Status::new(500, sentence(500)));
+    work.await.unwrap_or_else(failed)
 }
 
 /// The request as it is logged, and whether its body was too long to be read.

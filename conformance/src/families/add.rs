@@ -155,9 +155,12 @@ pub(super) fn link(attachment: &Attachment<'_>) -> Result<Link, Stop> {
     found.ok_or_else(|| fail(format!("there is no {} in the pod", attachment.ifname)))
 }
 
-/// What the plugin holds for the attachment outside the pod: the leases of its network, or for a plugin of a list the
-/// rules that name the pod's address or the container.
+/// What the plugin holds for the attachment outside the pod: the leases of its network, or on the API server if that has
+/// its networks, or for a plugin of a list the rules that name the pod's address or the container.
 pub(super) fn held(attachment: &Attachment<'_>) -> Result<Held, Stop> {
+    if let Some(held) = attachment.held_on_server()? {
+        return Ok(held);
+    }
     let Some(cable) = &attachment.cable else {
         return Ok(leases(&attachment.store()?)?);
     };
@@ -475,6 +478,7 @@ fn no_address(trial: &Trial<'_>) -> Verdict {
         ));
     }
     trial.needs_link_kind()?;
+    trial.needs_networks_in_config()?;
     let mut attachment = trial.attachment()?;
     if let Some(config) = attachment.maker().as_object_mut() {
         config.remove("ipam");

@@ -115,6 +115,7 @@ const ADDRESS: &str = "10.88.0.77/24";
 
 /// Puts a spy in the place of the IPAM plugin; it hands out one address.
 pub(super) fn spy_ipam(trial: &Trial<'_>, attachment: &mut Attachment<'_>) -> Result<Spy, Stop> {
+    trial.needs_networks_in_config()?;
     let mut spy = Spy::hire(trial, "spy-ipam")?;
     spy.says(Verb::Add, Lines::document(&answer_of_ipam(trial.version)))?;
     attachment.maker()["ipam"] =

@@ -292,6 +292,7 @@ fn delegate_is_missing(t: &Trial) -> Verdict {
     if !t.kind().attaches() {
         return Err(skip("the plugin has no delegate"));
     }
+    t.needs_networks_in_config()?;
     let mut attachment = t.attachment()?;
     attachment.maker()["ipam"]["type"] = "nobody".into();
     not_ready(&attachment)

@@ -210,6 +210,7 @@ fn odd_interface_names(t: &Trial) -> Verdict {
 }
 
 fn delegate_type_is_no_path(t: &Trial) -> Verdict {
+    t.needs_networks_in_config()?;
     let spy = Spy::hire(t, "planted")?;
     let folder = spy
         .folder

@@ -67,6 +67,7 @@ impl Plan {
                 master: master.index,
                 mtu: self.mtu_on(&master)?,
                 mac: self.mac.as_deref(),
+                tx_queue_len: None,
                 kind: self.kind,
             };
             let target = (!self.link_in_container).then_some(pod);

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use hyper::Method;
 use hyper::body::Bytes;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
 
 use crate::client::{Client, Pauses};
@@ -134,11 +134,28 @@ impl<T> Api<T> {
             repeat: Repeat::Safe,
             ..Request::read(path, what)
         };
-        match self.client.send(&request).await {
+        // The answer is the object or a `Status`; what is neither comes from somebody else, who has deleted nothing.
+        match self.decoded::<IgnoredAny>(request).await {
             // An earlier try may have been lost on its way back.
             Err(e) if e.is_not_found() && e.maybe_applied => Ok(()),
             sent => sent.map(drop),
         }
+    }
+
+    async fn decoded<A: DeserializeOwned>(&self, request: Request) -> Result<A, Error> {
+        let answer = self.client.send(&request).await?;
+        // serde would take a list for a struct.
+        let is_object = answer.body.trim_ascii_start().starts_with(b"{");
+        let read = match is_object {
+            true => serde_json::from_slice(&answer.body).map_err(|e| e.to_string()),
+            false => Err("no JSON object".to_owned()),
+        };
+        read.map_err(|e| {
+            let cause = Cause::Decoding(format!("no {} in it: {e}", self.kind.kind));
+            let mut error = self.client.error(&request, cause);
+            error.maybe_applied = request.repeat != Repeat::ReadsOnly;
+            error
+        })
     }
 }
 
@@ -203,22 +220,6 @@ impl<T: DeserializeOwned> Api<T> {
             ..Request::read(path, what)
         };
         self.decoded(request).await
-    }
-
-    async fn decoded<A: DeserializeOwned>(&self, request: Request) -> Result<A, Error> {
-        let answer = self.client.send(&request).await?;
-        // serde would take a list for a struct.
-        let is_object = answer.body.trim_ascii_start().starts_with(b"{");
-        let read = match is_object {
-            true => serde_json::from_slice(&answer.body).map_err(|e| e.to_string()),
-            false => Err("no JSON object".to_owned()),
-        };
-        read.map_err(|e| {
-            let cause = Cause::Decoding(format!("no {} in it: {e}", self.kind.kind));
-            let mut error = self.client.error(&request, cause);
-            error.maybe_applied = request.repeat != Repeat::ReadsOnly;
-            error
-        })
     }
 }
 

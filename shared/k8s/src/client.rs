@@ -96,6 +96,12 @@ impl Client {
         Api::new(self.clone(), kind, namespace)
     }
 
+    /// The objects of a kind that is known only now, such as one that is in several API groups; in one namespace
+    /// or (`None`) cluster-wide.
+    pub fn of_kind<T>(&self, kind: Kind, namespace: Option<&str>) -> Api<T> {
+        Api::new(self.clone(), kind, namespace)
+    }
+
     /// Sends a request, as often as need be, and returns the first answer that is a success.
     pub(crate) async fn send(&self, request: &Request) -> Result<Answer, Error> {
         let deadline = match self.limit {

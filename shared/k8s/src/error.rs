@@ -78,6 +78,12 @@ impl Error {
         self.code() == Some(404)
     }
 
+    /// Whether the server knows the object's kind and says that there is no such object. A server that has only just been
+    /// started, or a definition that was removed, is a 404 too, after which nothing can be said of the object.
+    pub fn is_absent(&self) -> bool {
+        matches!(&self.cause, Cause::Answer(s) if s.code == 404 && !s.details.name.is_empty())
+    }
+
     /// Whether the object has been changed by somebody else since it was read (409, reason `Conflict`).
     pub fn is_conflict(&self) -> bool {
         self.code() == Some(409) && !self.is_already_exists()

@@ -38,6 +38,10 @@ pub use access::{Access, SERVICE_ACCOUNT};
 pub use api::{Api, ListOptions, Preconditions};
 pub use client::Client;
 pub use error::{Cause, Error};
+pub use kinds::danm_endpoint::{DanmEp, DanmEpInterface, DanmEpSpec};
+pub use kinds::danm_network::{
+    DanmGroup, DanmNetwork, DanmNetworkSpec, DanmOptions, DanmPool, DanmScope,
+};
 pub use kinds::event::{Event, EventSource, EventType, ObjectReference};
 pub use kinds::meta::{List, ListMeta, ObjectMeta, OwnerReference};
 pub use kinds::network_attachment::{NetworkAttachmentDefinition, NetworkAttachmentSpec};

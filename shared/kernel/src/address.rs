@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::address::{AddressFlags, AddressHeader, AddressMessage};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeader, AddressMessage, AddressScope,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::libc;
 use rtnetlink::AddressMessageBuilder;
@@ -25,6 +27,8 @@ pub(crate) struct Address {
     pub(crate) is_tentative: bool,
     /// Another host has it (`IFA_F_DADFAILED`).
     pub(crate) is_duplicate: bool,
+    /// It is valid everywhere (`RT_SCOPE_UNIVERSE`).
+    pub(crate) is_global: bool,
 }
 
 impl Rtnl {
@@ -73,13 +77,34 @@ impl Address {
             net: IpNetwork::new(local.or(address)?, header.prefix_len).ok()?,
             is_tentative: flags.contains(AddressFlags::Tentative),
             is_duplicate: flags.contains(AddressFlags::Dadfailed),
+            is_global: header.scope == AddressScope::Universe,
         })
     }
 }
 
 /// Gives a link an address, with the broadcast address of its subnet for IPv4.
 pub(crate) fn add(index: u32, address: IpNetwork) -> Request {
-    let message = match address.ip() {
+    Request {
+        message: RouteNetlinkMessage::NewAddress(message(index, address)),
+        flags: NLM_F_CREATE | NLM_F_EXCL,
+    }
+}
+
+/// Like [`add`], but an IPv6 address is not looked for at others, and the link may have the address already.
+pub(crate) fn put(index: u32, address: IpNetwork) -> Request {
+    let mut message = message(index, address);
+    if address.is_ipv6() {
+        let flags = AddressFlags::Nodad | AddressFlags::Permanent;
+        message.attributes.push(AddressAttribute::Flags(flags));
+    }
+    Request {
+        message: RouteNetlinkMessage::NewAddress(message),
+        flags: NLM_F_CREATE | NLM_F_REPLACE,
+    }
+}
+
+fn message(index: u32, address: IpNetwork) -> AddressMessage {
+    match address.ip() {
         IpAddr::V4(ip) => AddressMessageBuilder::<std::net::Ipv4Addr>::new()
             .index(index)
             .address(ip, address.prefix())
@@ -88,9 +113,5 @@ pub(crate) fn add(index: u32, address: IpNetwork) -> Request {
             .index(index)
             .address(ip, address.prefix())
             .build(),
-    };
-    Request {
-        message: RouteNetlinkMessage::NewAddress(message),
-        flags: NLM_F_CREATE | NLM_F_EXCL,
     }
 }

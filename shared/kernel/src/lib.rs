@@ -10,6 +10,7 @@
 //! Netfilter has sockets of its own: [`nftables`] and [`conntrack`]; [`fib`] asks one question and needs no builder.
 
 mod address;
+mod assign;
 mod attribute;
 mod check;
 mod configure;
@@ -18,11 +19,14 @@ mod dad;
 mod default_route;
 mod error;
 pub mod fib;
+mod function;
 mod kind;
 mod link;
 mod netns;
 pub mod nftables;
 mod route;
+mod rule;
+mod segment;
 mod socket;
 pub mod sysctl;
 mod wire;
@@ -34,6 +38,7 @@ pub use kind::{IpVlanFlag, IpVlanMode, Kind, MacVlanMode};
 pub use link::{Child, Link};
 pub use netns::{Netns, NotOpened};
 pub use route::default_link;
+pub use rule::Rule;
 pub use socket::Rtnl;
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::socket::Request;
 use crate::{Error, IpVlanFlag, IpVlanMode, Kind, MacVlanMode, Netns, Rtnl, default_link};
 
 /// Length of `struct ifinfomsg`.
-const HEADER: usize = 16;
+pub(crate) const HEADER: usize = 16;
 /// Longest name of a link in bytes, `IFNAMSIZ` without the NUL. Alternative names are longer.
 const NAME_MAX: usize = 15;
 
@@ -58,6 +58,8 @@ pub struct Child<'a> {
     pub mtu: u32,
     /// Hardware address; `None` is a random one.
     pub mac: Option<&'a [u8]>,
+    /// Packets that may wait to be sent (`IFLA_TXQLEN`); `None` leaves it to the kernel.
+    pub tx_queue_len: Option<u32>,
     /// What it is.
     pub kind: Kind,
 }
@@ -219,6 +221,9 @@ impl Child<'_> {
         }
         if let Some(mac) = self.mac {
             builder = builder.address(mac.to_vec());
+        }
+        if let Some(packets) = self.tx_queue_len {
+            builder = builder.txqueuelen(packets);
         }
         if let Some(target) = target {
             builder = builder.setns_by_fd(target.as_fd().as_raw_fd());

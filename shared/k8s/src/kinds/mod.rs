@@ -1,5 +1,7 @@
 //! The kinds of object we use, one file each. A new kind is one file: a struct and its [`Object`].
 
+pub(crate) mod danm_endpoint;
+pub(crate) mod danm_network;
 pub(crate) mod event;
 pub(crate) mod meta;
 pub(crate) mod network_attachment;

@@ -65,6 +65,7 @@ pub(crate) fn macvlan(name: &str, master: u32) -> Child<'_> {
         master,
         mtu: 0,
         mac: None,
+        tx_queue_len: None,
         kind: Kind::MacVlan {
             mode: MacVlanMode::Bridge,
             bc_queue_len: 0,

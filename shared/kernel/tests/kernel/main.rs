@@ -6,3 +6,4 @@ mod check;
 mod configure;
 mod default_route;
 mod links;
+mod policy;

@@ -10,7 +10,7 @@ use http::{HeaderValue, Response};
 use tokio::net::UnixListener;
 
 use super::*;
-use crate::devices::Devices;
+use crate::Devices;
 
 const POD: Pod<'_> = Pod {
     namespace: "ns",

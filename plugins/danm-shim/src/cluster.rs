@@ -1,0 +1,209 @@
+//! The API server as this plugin uses it: a pod, networks, DanmEps.
+
+use std::path::Path;
+
+use cni::{Code, Error};
+use k8s::{
+    Access, Client, DanmEp, DanmGroup, DanmNetwork, DanmScope, ListOptions, ObjectMeta, Pod,
+    Preconditions, Runtime, SERVICE_ACCOUNT,
+};
+use kubelet::Devices;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::conf::{PodArgs, Settings};
+use crate::ipam::Addresses;
+
+/// Which network object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct NetworkRef {
+    pub(crate) scope: DanmScope,
+    /// Empty for a ClusterNetwork.
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+impl NetworkRef {
+    /// The network that a pod of `namespace` means by `name`.
+    pub(crate) fn of_pod(scope: DanmScope, namespace: &str, name: &str) -> NetworkRef {
+        let namespace = if scope.is_namespaced() { namespace } else { "" };
+        NetworkRef {
+            scope,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    fn namespace(&self) -> Option<&str> {
+        Some(self.namespace.as_str()).filter(|namespace| !namespace.is_empty())
+    }
+}
+
+/// The API server. Requests may be made from several threads at once; each waits for its answer.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    runtime: Runtime,
+    client: Client,
+    group: DanmGroup,
+}
+
+/// An answer that nobody reads but its metadata: a bitmap may have a megabyte.
+#[derive(Debug, Deserialize)]
+struct MetaOnly {
+    #[expect(dead_code, reason = "an answer without metadata is no object")]
+    metadata: ObjectMeta,
+}
+
+/// How a patch of a network ended.
+#[derive(Debug)]
+pub(crate) enum Patched {
+    Done,
+    /// Nothing has changed. Somebody else was faster, or the change is not allowed: both have one answer.
+    Conflict(k8s::Error),
+    /// Nobody knows: the answer was lost.
+    Unknown(k8s::Error),
+    /// It was refused: nothing has changed.
+    Refused(k8s::Error),
+}
+
+impl Cluster {
+    /// Reads the access. Nothing is asked yet.
+    pub(crate) fn new(settings: &Settings) -> Result<Cluster, Error> {
+        let access = match &settings.kubeconfig {
+            Some(path) => Access::kubeconfig(path),
+            None => {
+                let host = skel::variable("KUBERNETES_SERVICE_HOST");
+                let port = skel::variable("KUBERNETES_SERVICE_PORT").parse();
+                let (false, Ok(port)) = (host.is_empty(), port) else {
+                    return Err(Error::config(
+                        "the API server is not known: the key kubeconfig is missing, and this runs in no pod, whose environment tells it",
+                    ));
+                };
+                Access::in_cluster(&host, port, Path::new(SERVICE_ACCOUNT))
+            }
+        };
+        let access = access.map_err(|e| Error::plugin(e.to_string()))?;
+        let runtime = Runtime::new()
+            .map_err(|e| Error::new(Code::Io, format!("no runtime for requests: {e}")))?;
+        Ok(Cluster {
+            runtime,
+            client: Client::new(access, settings.api_limit),
+            group: settings.group,
+        })
+    }
+
+    pub(crate) fn pod(&self, namespace: &str, name: &str) -> Result<Pod, k8s::Error> {
+        self.runtime
+            .block_on(self.client.namespaced::<Pod>(namespace).get(name))
+    }
+
+    /// The devices that kubelet has given to a pod.
+    pub(crate) fn devices(&self, args: &PodArgs, pod: &Pod) -> Result<Devices, Error> {
+        self.runtime.block_on(Devices::of(kubelet::Pod {
+            namespace: &args.namespace,
+            name: &args.name,
+            uid: &pod.metadata.uid,
+        }))
+    }
+
+    pub(crate) fn network(&self, network: &NetworkRef) -> Result<DanmNetwork, k8s::Error> {
+        let kind = network.scope.kind(self.group);
+        let api = self.client.of_kind(kind, network.namespace());
+        self.runtime.block_on(api.get(&network.name))
+    }
+
+    /// Changes a network; one of the operations tests its version.
+    pub(crate) fn patch_network(&self, network: &NetworkRef, operations: &[Value]) -> Patched {
+        let kind = network.scope.kind(self.group);
+        let api = self.client.of_kind::<MetaOnly>(kind, network.namespace());
+        match self
+            .runtime
+            .block_on(api.json_patch(&network.name, operations))
+        {
+            Ok(_) => Patched::Done,
+            Err(e) if e.maybe_applied => Patched::Unknown(e),
+            // A test that failed is answered 422.
+            Err(e) if e.is_conflict() || e.code() == Some(422) => Patched::Conflict(e),
+            Err(e) => Patched::Refused(e),
+        }
+    }
+
+    pub(crate) fn create_endpoint(&self, endpoint: &DanmEp) -> Result<(), k8s::Error> {
+        let namespace = Some(endpoint.metadata.namespace.as_str());
+        let api = self
+            .client
+            .of_kind::<DanmEp>(DanmEp::kind(self.group), namespace);
+        match self.runtime.block_on(api.create(endpoint)) {
+            // It is the one made by an earlier try: nobody else has its name.
+            Err(e) if !e.is_already_exists() => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn endpoint(&self, namespace: &str, name: &str) -> Result<DanmEp, k8s::Error> {
+        let api = self
+            .client
+            .of_kind(DanmEp::kind(self.group), Some(namespace));
+        self.runtime.block_on(api.get(name))
+    }
+
+    /// Writes the addresses that a delegate has given.
+    pub(crate) fn set_addresses(
+        &self,
+        namespace: &str,
+        name: &str,
+        addresses: &Addresses,
+    ) -> Result<(), k8s::Error> {
+        let api = self
+            .client
+            .of_kind::<MetaOnly>(DanmEp::kind(self.group), Some(namespace));
+        let Addresses { ip, ip6 } = addresses;
+        let patch = json!({"spec": {"Interface": {"Address": ip, "AddressIPv6": ip6}}});
+        self.runtime
+            .block_on(api.merge_patch(name, &patch))
+            .map(drop)
+    }
+
+    pub(crate) fn delete_endpoint(&self, namespace: &str, name: &str) -> Result<(), k8s::Error> {
+        let api = self
+            .client
+            .of_kind::<DanmEp>(DanmEp::kind(self.group), Some(namespace));
+        self.runtime
+            .block_on(api.delete(name, &Preconditions::default()))
+    }
+
+    /// The DanmEps of one namespace, or (`None`) of all.
+    pub(crate) fn endpoints(&self, namespace: Option<&str>) -> Result<Vec<DanmEp>, k8s::Error> {
+        let api = self.client.of_kind(DanmEp::kind(self.group), namespace);
+        let options = ListOptions {
+            limit: 500,
+            ..ListOptions::default()
+        };
+        self.runtime.block_on(api.list_all(&options))
+    }
+
+    /// Whether the server knows networks and DanmEps: asks for one of each.
+    pub(crate) fn probe(&self) -> Result<(), k8s::Error> {
+        let options = ListOptions {
+            limit: 1,
+            ..ListOptions::default()
+        };
+        let kinds = DanmScope::ALL.map(|scope| scope.kind(self.group));
+        let requests = kinds
+            .into_iter()
+            .chain([DanmEp::kind(self.group)])
+            .map(|kind| {
+                let api = self.client.of_kind::<Value>(kind, None);
+                let options = options.clone();
+                async move { api.list(&options).await.map(drop) }
+            });
+        let mut answers = self.runtime.block_on(k8s::together(requests));
+        let endpoints = answers.pop().unwrap_or(Ok(()));
+        // One kind of network is enough: production clusters have no DanmNets, lightweight ones nothing else.
+        let known = answers.iter().any(Result::is_ok);
+        match answers.into_iter().find_map(Result::err) {
+            Some(e) if !known => Err(e),
+            _ => endpoints,
+        }
+    }
+}

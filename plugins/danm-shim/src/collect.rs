@@ -1,0 +1,132 @@
+//! What is left of containers that are gone: records that wait for the API server, and DanmEps of this node.
+
+use std::collections::BTreeMap;
+
+use cni::{Attachment, Error, Network};
+use k8s::DanmEp;
+use kernel::sysctl;
+
+use crate::cluster::Cluster;
+use crate::record::{Part, Record};
+use crate::{Node, detach, files};
+
+/// Takes down what the records of one network hold for attachments that are not valid, what earlier calls have left,
+/// and the DanmEps of this node whose pods are gone; then tells the delegates what is valid. Goes on past failures.
+pub(crate) fn gc(node: &Node, network: &str, valid: &[Attachment]) -> Result<(), Error> {
+    let mut errors = Vec::new();
+    // Before anything is taken down: networks that no valid attachment has are told as well.
+    let delegates = delegates(node)?;
+    for path in node.records.of(network)? {
+        let is_valid = |record: &Record| {
+            let same =
+                |a: &Attachment| a.container_id == record.container_id && a.ifname == record.ifname;
+            valid.iter().any(same)
+        };
+        match files::read::<Record>(&path) {
+            Ok(Some(record)) if !is_valid(&record) => errors.extend(detach::at(node, path).err()),
+            Ok(_) => {}
+            Err(e) => errors.push(e),
+        }
+    }
+    leftovers(node);
+    match endpoints(node, valid) {
+        Ok(live) => errors.extend(forward(node, &delegates, &live).err()),
+        // Without them it is not known which attachments the delegates have of pods that the original has attached.
+        Err(e) => errors.push(e),
+    }
+    Error::join(errors)
+}
+
+/// The networks of delegates that the records tell of, each in the form that was used last.
+fn delegates(node: &Node) -> Result<Vec<Network>, Error> {
+    let mut all = BTreeMap::new();
+    for (_, record) in node.records.all()? {
+        for part in &record.interfaces {
+            if let Some(network) = part.delegate()? {
+                all.insert(network.name.clone(), network);
+            }
+        }
+    }
+    Ok(all.into_values().collect())
+}
+
+/// Tells delegates which attachments are valid: those on record by now, and those of live DanmEps without a record.
+/// A delegate is told all of them, because a DanmEp does not say which of them its network's are.
+fn forward(node: &Node, delegates: &[Network], live: &[DanmEp]) -> Result<(), Error> {
+    let mut valid = Vec::new();
+    for (_, record) in node.records.all()? {
+        for part in &record.interfaces {
+            let Part { ifname, .. } = part;
+            valid.push(attachment(&record.container_id, ifname));
+        }
+    }
+    for endpoint in live {
+        let spec = &endpoint.spec;
+        valid.push(attachment(&spec.cid, &spec.interface.name));
+    }
+    let told = delegates
+        .iter()
+        .map(|network| node.runtime.gc(network, &valid));
+    Error::join(told.filter_map(Result::err).collect())
+}
+
+fn attachment(container: &str, ifname: &str) -> Attachment {
+    Attachment {
+        container_id: container.to_owned(),
+        ifname: ifname.to_owned(),
+    }
+}
+
+/// Tries again what had to wait for the API server.
+pub(crate) fn leftovers(node: &Node) {
+    let all = node.records.all().unwrap_or_else(|e| {
+        log::error!("{e}");
+        Vec::new()
+    });
+    for (path, _) in all.into_iter().filter(|(_, record)| record.is_left) {
+        if let Err(e) = detach::at(node, path) {
+            log::error!("{e}");
+        }
+    }
+}
+
+/// Takes down DanmEps of this node that no record tells of and whose pods are gone, or are others by now. Returns those
+/// of the others that have no record.
+fn endpoints(node: &Node, valid: &[Attachment]) -> Result<Vec<DanmEp>, Error> {
+    let cluster = Cluster::new(&node.settings)?;
+    let host = sysctl::read("kernel/hostname")?;
+    let all = cluster
+        .endpoints(None)
+        .map_err(|e| Error::plugin(e.to_string()))?;
+    let records = node.records.all()?;
+    let is_known = |name: &String| {
+        records
+            .iter()
+            .any(|(_, r)| r.endpoints().any(|e| e == name))
+    };
+    let (mut errors, mut live) = (Vec::new(), Vec::new());
+    for endpoint in all.iter().filter(|endpoint| endpoint.spec.host == host) {
+        let spec = &endpoint.spec;
+        if is_known(&endpoint.metadata.name) {
+            continue;
+        }
+        if valid.iter().any(|a| a.container_id == spec.cid) {
+            live.push(endpoint.clone());
+            continue;
+        }
+        let is_gone = match cluster.pod(&endpoint.metadata.namespace, &spec.pod) {
+            Ok(pod) => !spec.pod_uid.is_empty() && pod.metadata.uid != spec.pod_uid,
+            Err(e) if e.is_absent() => true,
+            Err(e) => {
+                errors.push(Error::plugin(e.to_string()));
+                false
+            }
+        };
+        match is_gone {
+            true => errors.extend(detach::foreign(node, &cluster, endpoint, &all).err()),
+            false => live.push(endpoint.clone()),
+        }
+    }
+    Error::join(errors)?;
+    Ok(live)
+}

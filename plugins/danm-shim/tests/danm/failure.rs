@@ -1,0 +1,177 @@
+//! What fails leaves nothing behind, and DEL comes to its end whatever is missing.
+
+use std::fs;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use cni_conformance::cluster::{Effect, Fault};
+use serde_json::json;
+
+use crate::world::World;
+
+const ALLOC: &str = "gBCAAQ==";
+
+#[test]
+fn a_failing_delegate_is_rolled_back() {
+    let world = World::new();
+    world.delegate("fail");
+    world.simple_pod("p", "oampub");
+    let error = world.error("ADD", "p");
+    assert!(error.starts_with("CNI network could not be set up: CNI operation for network:oampub failed with:CNI delegation failed"), "{error}");
+    world.is_clean(ALLOC);
+}
+
+/// One of three networks is missing at the last moment: the others are taken back.
+#[test]
+fn one_interface_of_several_fails() {
+    let world = World::new();
+    world.network("l2", json!({"host_device": "m0"}));
+    world.pod(
+        "p",
+        &json!([
+            {"clusterNetwork": "oampub", "ip": "dynamic"},
+            {"clusterNetwork": "oampub", "ip": "10.2.157.7"},
+            {"clusterNetwork": "l2", "ip": "dynamic"},
+        ]),
+    );
+    let error = world.error("ADD", "p");
+    assert!(
+        error.contains("network:l2") && error.contains("L2 network"),
+        "{error}"
+    );
+    world.is_clean(ALLOC);
+}
+
+#[test]
+fn every_request_that_fails() {
+    for (method, path) in [
+        ("GET", "/pods/"),
+        ("GET", "/clusternetworks/"),
+        ("PATCH", "/clusternetworks/"),
+        ("POST", "/danmeps"),
+    ] {
+        let world = World::new();
+        world.simple_pod("p", "oampub");
+        world
+            .cluster
+            .strike(Fault::on(method, path, Effect::Answer(403, None)).nth(1));
+        world.error("ADD", "p");
+        world.is_clean(ALLOC);
+        world.cluster.heal();
+        world.ok("ADD", "p");
+        world.ok("DEL", "p");
+        world.is_clean(ALLOC);
+    }
+}
+
+/// The interface goes at once, the rest as soon as the API server answers again.
+#[test]
+fn del_without_api_server() {
+    let mut world = World::new();
+    world.simple_pod("p", "oampub");
+    world.ok("ADD", "p");
+    world.conf["apiTimeout"] = json!(1);
+    world
+        .cluster
+        .strike(Fault::on("", "", Effect::Answer(403, None)));
+    world.ok("DEL", "p");
+    assert_eq!(world.links(), ["lo"]);
+    assert_eq!(world.alloc("oampub"), "wBCAAQ==");
+    world.cluster.heal();
+    // Another container's DEL comes by.
+    world.ok("DEL", "other");
+    world.is_clean(ALLOC);
+}
+
+/// The pod, the network's configuration and the namespace are gone.
+#[test]
+fn del_when_everything_else_is_gone() {
+    let world = World::new();
+    world.simple_pod("p", "oampub");
+    world.ok("ADD", "p");
+    world.cluster.remove("/api/v1/namespaces/default/pods/p");
+    let child = world.start("DEL", "p", "/run/netns/there-is-none");
+    assert!(child.wait_with_output().unwrap().status.success());
+    assert_eq!(world.alloc("oampub"), ALLOC);
+    assert!(world.endpoints().is_empty());
+}
+
+#[test]
+fn killed_while_the_delegate_works() {
+    let world = World::new();
+    world.delegate("sleep");
+    world.simple_pod("p", "oampub");
+    let mut child = world.start("ADD", "p", &world.bed.path);
+    let end = Instant::now() + Duration::from_secs(20);
+    while world.links().len() < 2 {
+        assert!(Instant::now() < end, "the delegate was not called");
+        sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(world.alloc("oampub"), "wBCAAQ==");
+    fs::remove_file(world.dir.join("sleep")).unwrap();
+    world.ok("DEL", "p");
+    world.is_clean(ALLOC);
+}
+/// Killed while the request that takes the address is on its way: whether it was carried out is found out.
+#[test]
+fn killed_while_a_request_is_on_its_way() {
+    for path in ["/clusternetworks/", "/danmeps"] {
+        let world = World::new();
+        world.simple_pod("p", "oampub");
+        let late = Effect::Delay(Duration::from_secs(1));
+        let method = if path == "/danmeps" { "POST" } else { "PATCH" };
+        world.cluster.strike(Fault::on(method, path, late));
+        let mut child = world.start("ADD", "p", &world.bed.path);
+        let end = Instant::now() + Duration::from_secs(20);
+        while !world
+            .cluster
+            .requests()
+            .iter()
+            .any(|request| request.method == method)
+        {
+            assert!(Instant::now() < end, "{method} was not sent");
+            sleep(Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        world.cluster.heal();
+        sleep(Duration::from_millis(1500));
+        world.ok("DEL", "p");
+        world.is_clean(ALLOC);
+    }
+}
+
+#[test]
+fn tenants_that_are_not_allowed() {
+    let world = World::new();
+    world.object(
+        "ClusterNetwork",
+        "closed",
+        &json!({"NetworkID": "closed", "NetworkType": "macvlan",
+        "AllowedTenants": ["kube-system"], "Options": {"cidr": "10.9.0.0/24"}}),
+    );
+    world.simple_pod("p", "closed");
+    let error = world.error("ADD", "p");
+    assert!(
+        error.contains(
+            "Pod:p's namespace:default is not in the AllowedTenants whitelist of network:closed"
+        ),
+        "{error}"
+    );
+    world.is_clean(ALLOC);
+}
+
+/// `AggregatedResult Timeout` of the original: a delegate that does not come to its end is ended.
+#[test]
+fn a_delegate_that_takes_too_long() {
+    let mut world = World::new();
+    world.conf["delegateTimeout"] = json!(2);
+    world.delegate("sleep");
+    world.simple_pod("p", "oampub");
+    let start = Instant::now();
+    let error = world.error("ADD", "p");
+    assert!(start.elapsed() < Duration::from_secs(20), "{error}");
+    world.is_clean(ALLOC);
+}
