@@ -116,7 +116,7 @@ impl<'t> Node<'t> {
     /// Puts a spy of this `type` into `binDir`. Its ADD answers one interface with one address, 10.N.0.2/24 with N counted
     /// from 1 in the order of the spies.
     pub fn spy(&mut self, name: &str) -> Result<&mut Spy, Stop> {
-        let mut spy = Spy::hire_in(self.trial, self.bin_dir.clone(), name)?;
+        let mut spy = Spy::hire_in(self.trial.stage, self.bin_dir.clone(), name)?;
         let number = self.spies.len() + 1;
         let result = result(
             self.trial.version,
@@ -356,7 +356,8 @@ pub fn in_version(version: Version, mut result: Value) -> Value {
     result
 }
 
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>, Stop> {
+/// The files in a folder and in those below it; none where there is no such folder.
+pub fn files_below(folder: &Path) -> Result<Vec<PathBuf>, Stop> {
     if !folder.exists() {
         return Ok(Vec::new());
     }
