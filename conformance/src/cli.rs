@@ -14,7 +14,7 @@ Runs CNI plugins as black boxes against the CNI specification.
 
 Without a plugin, every file in DIR that a profile is known for is asked; without a version, all that it says it speaks.
 Everything happens in network and mount namespaces of the program's own. Of this machine nothing is touched, but
-/run/netns and /var/lib/cni are made (empty) where they don't exist.
+/run/netns and /var/lib/cni are made (empty) where they don't exist, and for multus the folders of kubelet and its devices.
 
     --bin-dir DIR        where the plugins lie
     --cni-version V      ask for this version of the specification only; may be repeated

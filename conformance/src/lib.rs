@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod document;
 pub mod families;
 pub mod known;
+pub mod kubelet;
 pub mod leases;
 pub mod multus;
 pub mod mutate;

@@ -34,10 +34,11 @@ pub struct Profile {
     pub kind: Kind,
     /// A network configuration without `name` and `cniVersion`, which attaches a pod with one IPv4 address. Placeholders:
     /// `{{master}}` is a link of the host namespace, `{{store}}` a folder for the leases of this network,
-    /// `{{name}}` the name of the network, `{{version}}` the version of the specification that is asked for.
+    /// `{{name}}` the name of the network, `{{version}}` the version of the specification that is asked for, `{{bin}}` the
+    /// folder where the plugin lies.
     pub config: Value,
-    /// Further configurations by name: `l2` (no addresses), `dual-stack` (one address of each family), `small-pool` (two
-    /// addresses to hand out, no more). What needs one that is not here is skipped.
+    /// Further configurations by name: `l2` (no addresses, and nothing to be found on `CNI_PATH`), `small-pool` (two addresses
+    /// to hand out, no more). What needs one that is not here is skipped.
     #[serde(default)]
     pub variants: BTreeMap<String, Value>,
     /// For a plugin that makes an interface: its addresses come in prevResult, from an earlier plugin of the list.
@@ -95,15 +96,17 @@ impl Profile {
         variant: Option<&str>,
         name: &str,
         store: &Path,
+        bin: &Path,
         version: Version,
     ) -> Option<Value> {
-        let store = store.to_string_lossy();
+        let (store, bin) = (store.to_string_lossy(), bin.to_string_lossy());
         let config = variant.map_or(Some(&self.config), |variant| self.variants.get(variant))?;
         Some(fill(
             config,
             &[
                 ("{{master}}", UPLINK),
                 ("{{store}}", &store),
+                ("{{bin}}", &bin),
                 ("{{name}}", name),
                 ("{{version}}", version.as_str()),
             ],
@@ -175,16 +178,22 @@ mod tests {
     #[test]
     fn placeholders_are_filled_wherever_they_stand() {
         let profile = Profile::parse(
-            r#"{"type": "x", "kind": "meta", "config": {"a": ["{{name}}-{{master}}-{{version}}", 1], "b": {"c": "{{store}}/x"}}}"#,
+            r#"{"type": "x", "kind": "meta", "config": {"a": ["{{name}}-{{master}}-{{version}}", 1], "b": {"c": "{{store}}/x:{{bin}}"}}}"#,
             "test",
         );
         let config = profile
             .unwrap()
-            .config(None, "net", Path::new("/s"), crate::spec::V0_3_1)
+            .config(
+                None,
+                "net",
+                Path::new("/s"),
+                Path::new("/b"),
+                crate::spec::V0_3_1,
+            )
             .unwrap();
         assert_eq!(
             config,
-            serde_json::json!({"a": ["net-uplink-0.3.1", 1], "b": {"c": "/s/x"}})
+            serde_json::json!({"a": ["net-uplink-0.3.1", 1], "b": {"c": "/s/x:/b"}})
         );
     }
 }

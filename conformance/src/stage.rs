@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 use serde_json::Value;
@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::cable;
 use crate::cluster::ControlPlane;
 use crate::pod::{Link, NetState, create_netns};
+use crate::requirement::{Stop, skip};
 
 /// The host's end of a cable: what a plugin takes as its master.
 pub const UPLINK: &str = "uplink";
@@ -152,6 +153,15 @@ impl Stage {
         Ok(folder)
     }
 
+    /// Puts an empty file system over a folder that programs have no other name for, until the guard is dropped. Skips the
+    /// case where the folder isn't there and can't be made. It stays, as those do that every stage stands on.
+    pub fn cover(&self, folder: &str) -> Result<Cover, Stop> {
+        let path = PathBuf::from(folder);
+        fs::create_dir_all(&path).map_err(|error| skip(format!("{folder}: {error}")))?;
+        cover(&path).map_err(skip)?;
+        Ok(Cover { path })
+    }
+
     /// Runs `ip` in the host namespace of the stage and returns its stdout.
     pub fn ip(&self, arguments: &[&str]) -> io::Result<Vec<u8>> {
         let output = Command::new(&self.ip).args(arguments).output()?;
@@ -204,6 +214,20 @@ impl Stage {
                     .map_err(|error| format!("this kernel can't make {kind} links ({error})"))
             })
             .clone()
+    }
+}
+
+/// A folder with a file system of its own, which is gone when this is dropped.
+#[derive(Debug)]
+pub struct Cover {
+    /// The folder.
+    pub path: PathBuf,
+}
+
+impl Drop for Cover {
+    fn drop(&mut self) {
+        // What is still open in it goes with the stage.
+        let _ = umount2(&self.path, MntFlags::MNT_DETACH);
     }
 }
 

@@ -98,7 +98,8 @@ impl<'run> Trial<'run> {
         let name = format!("net{}", self.serial());
         let store = self.stage.folder(&format!("stores/{name}"))?;
         let profile = &self.plugin.profile;
-        let Some(mut config) = profile.config(variant, &name, &store, self.version) else {
+        let bin = &self.plugin.bin_dir;
+        let Some(mut config) = profile.config(variant, &name, &store, bin, self.version) else {
             let variant = variant.unwrap_or_default();
             return Err(skip(format!(
                 "the profile of {} has no variant `{variant}`",

@@ -15,12 +15,15 @@ pub mod fault;
 pub mod fault_kill;
 pub mod gc_status;
 pub mod multus_api;
+pub mod multus_chain;
 pub mod multus_config;
 pub mod multus_del;
 pub mod multus_delegation;
+pub mod multus_device;
 pub mod multus_events;
 pub mod multus_failure;
 pub mod multus_kill;
+pub mod multus_log;
 pub mod multus_route;
 pub mod multus_status;
 pub mod multus_verbs;
@@ -57,6 +60,9 @@ pub const ALL: &[&[Requirement]] = &[
     multus_status::REQUIREMENTS,
     multus_events::REQUIREMENTS,
     multus_route::REQUIREMENTS,
+    multus_device::REQUIREMENTS,
+    multus_chain::REQUIREMENTS,
+    multus_log::REQUIREMENTS,
     multus_kill::REQUIREMENTS,
 ];
 

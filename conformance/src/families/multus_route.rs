@@ -49,6 +49,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
         cases: &[
             case("two networks", two_networks),
             case("one network", two_on_one_network),
+            case("default network", two_with_the_default_network),
             case("one of each", one_of_each_family),
         ],
     },
@@ -313,7 +314,11 @@ fn nothing_to_keep(t: &Trial) -> Verdict {
 }
 
 fn refused(t: &Trial, networks: &Value, words: &str) -> Verdict {
-    let node = routed(t, t.version)?;
+    is_refused(t, &routed(t, t.version)?, networks, words)
+}
+
+/// ADD with these networks is refused, and the pod is as it was.
+fn is_refused(t: &Trial, node: &Node, networks: &Value, words: &str) -> Verdict {
     node.annotate(&networks.to_string())?;
     t.needs_link_kind()?;
     node.ask(Verb::Add)?.refused(&[])?.names(words)?;
@@ -334,6 +339,14 @@ fn two_networks(t: &Trial) -> Verdict {
 fn two_on_one_network(t: &Trial) -> Verdict {
     let networks = json!([{"name": "net-b", "default-route": ["10.2.0.9", "10.2.0.10"]}]);
     refused(t, &networks, ECMP)
+}
+
+fn two_with_the_default_network(t: &Trial) -> Verdict {
+    let node = routed(t, t.version)?;
+    let default = json!([{"name": "net-b", "namespace": "default", "default-route": ["10.2.0.9"]}]);
+    node.set_annotation(DEFAULT_NETWORK, &default.to_string())?;
+    let networks = json!([{"name": "net-c", "default-route": ["10.3.0.9"]}]);
+    is_refused(t, &node, &networks, ECMP)
 }
 
 fn one_of_each_family(t: &Trial) -> Verdict {

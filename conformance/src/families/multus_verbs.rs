@@ -6,9 +6,9 @@ use crate::call::Call;
 use crate::cluster::{Effect, Fault};
 use crate::ensure;
 use crate::multus::{KINDS, NEWEST, Node};
-use crate::requirement::{Requirement, Verdict, case};
-use crate::spec::Verb;
+use crate::requirement::{Requirement, Stop, Verdict, case};
 use crate::spec::code::{NOT_AVAILABLE, NOT_AVAILABLE_LIMITED};
+use crate::spec::{Level, Must, V0_4_0, V1_1_0, Verb, Version};
 use crate::spy::{Lines, Witness};
 use crate::trial::Trial;
 
@@ -50,6 +50,46 @@ pub const REQUIREMENTS: &[Requirement] = &[
             case("handed on", gc_is_handed_on),
             case("no list", gc_without_list),
             case("nothing there", gc_of_nothing),
+        ],
+    },
+    Requirement {
+        id: "M126",
+        levels: SINCE_CHECK,
+        kinds: KINDS,
+        sentence: "CHECK asks each delegate of the pod from version 0.4.0 of its configuration on, by what is on record: neither pod nor API server is needed.",
+        section: "multus: CHECK",
+        cases: &[
+            case("each version", check_of_version),
+            case("older delegate", check_of_older_delegate),
+            case("by the record", check_by_the_record),
+            case("not on record", check_of_unknown_container),
+        ],
+    },
+    Requirement {
+        id: "M127",
+        levels: NEWEST,
+        kinds: KINDS,
+        sentence: "STATUS asks the default network that clusterNetwork names, by an object or a file, and all static delegates.",
+        section: "multus: STATUS",
+        cases: &[
+            case("object", status_of_object),
+            case("file", status_of_file),
+            case("neither", status_of_nothing),
+            case("static delegates", status_of_all_static),
+        ],
+    },
+    Requirement {
+        id: "M128",
+        levels: NEWEST,
+        kinds: KINDS,
+        sentence: "GC tells each network its own attachments, goes on past one that fails, and finds containers by their results where the record is lost.",
+        section: "multus: GC",
+        cases: &[
+            case("own attachments", gc_of_each_network),
+            case("one fails", gc_goes_on),
+            case("from before multus", gc_of_foreign_container),
+            case("known by results", gc_by_results),
+            case("damaged record", gc_with_damaged_record),
         ],
     },
 ];
@@ -205,4 +245,190 @@ fn gc_without_list(t: &Trial) -> Verdict {
 fn gc_of_nothing(t: &Trial) -> Verdict {
     let node = Node::three_networks(t)?;
     t.run(&gc(&node, &[]))?.success().map(drop)
+}
+
+/// CHECK came with 0.4.0.
+const SINCE_CHECK: &[(std::ops::RangeInclusive<Version>, Level)] = &[(V0_4_0..=V1_1_0, Must)];
+
+fn check_of_version(t: &Trial) -> Verdict {
+    let mut node = Node::three_networks(t)?;
+    node.add()?;
+    node.forget_calls()?;
+    node.ask(Verb::Check)?.success()?;
+    node.expect_calls(&["CHECK spy-a eth0", "CHECK spy-b net1", "CHECK spy-c net2"])?;
+    for (spy, address) in [
+        ("spy-a", "10.1.0.2/24"),
+        ("spy-b", "10.2.0.2/24"),
+        ("spy-c", "10.3.0.2/24"),
+    ] {
+        let config = node.only_call(Verb::Check, spy)?.config();
+        ensure!(
+            config["prevResult"]["ips"][0]["address"] == address,
+            "CHECK of {spy} came without its own result: {config}"
+        );
+    }
+    node.del().map(drop)
+}
+
+fn check_of_older_delegate(t: &Trial) -> Verdict {
+    let mut node = Node::three_networks(t)?;
+    node.define(
+        "net-b",
+        &json!({"cniVersion": "0.3.1", "name": "net-b", "type": "spy-b"}),
+    )?;
+    node.add()?;
+    node.forget_calls()?;
+    node.ask(Verb::Check)?.success()?;
+    node.expect_calls(&["CHECK spy-a eth0", "CHECK spy-c net2"])?;
+    node.del().map(drop)
+}
+
+fn check_by_the_record(t: &Trial) -> Verdict {
+    let mut node = Node::three_networks(t)?;
+    node.add()?;
+    node.annotate("")?;
+    node.cluster.strike(Fault::on("", "", Effect::Drop));
+    node.forget_calls()?;
+    node.ask(Verb::Check)?.success()?;
+    node.expect_calls(&["CHECK spy-a eth0", "CHECK spy-b net1", "CHECK spy-c net2"])?;
+    node.del().map(drop)
+}
+
+fn check_of_unknown_container(t: &Trial) -> Verdict {
+    let mut node = Node::three_networks(t)?;
+    node.add()?;
+    node.del()?;
+    node.forget_calls()?;
+    let container = node.runtime.container.clone();
+    node.ask(Verb::Check)?.refused(&[])?.names(&container)?;
+    node.expect_calls(&[])
+}
+
+/// A node whose default network is `main` by clusterNetwork.
+fn with_main<'t>(t: &'t Trial) -> Result<(Node<'t>, Value), Stop> {
+    let mut node = Node::new(t)?;
+    node.spy("spy-m")?
+        .says(Verb::Status, Lines::error(NOT_AVAILABLE, "no address left"))?;
+    node.runtime.config["clusterNetwork"] = "main".into();
+    let config = json!({"cniVersion": t.version.as_str(), "name": "main", "type": "spy-m"});
+    Ok((node, config))
+}
+
+/// Only `spy-m` is asked, and its error is the answer.
+fn status_of_main(node: &Node) -> Verdict {
+    node.ask(Verb::Status)?
+        .refused(&[NOT_AVAILABLE])?
+        .names("no address left")?;
+    node.expect_calls(&["STATUS spy-m"])
+}
+
+fn status_of_object(t: &Trial) -> Verdict {
+    let (node, config) = with_main(t)?;
+    node.define_text("kube-system", "main", &config.to_string())?;
+    status_of_main(&node)
+}
+
+fn status_of_file(t: &Trial) -> Verdict {
+    let (mut node, config) = with_main(t)?;
+    let file = node.conf_dir.join("10-main.conf");
+    std::fs::write(&file, config.to_string())?;
+    status_of_main(&node)?;
+    node.forget_calls()?;
+    node.runtime.config["clusterNetwork"] = json!(file);
+    status_of_main(&node)
+}
+
+fn status_of_nothing(t: &Trial) -> Verdict {
+    let (node, _) = with_main(t)?;
+    node.ask(Verb::Status)?
+        .refused(UNAVAILABLE)?
+        .names("main")?;
+    node.expect_calls(&[])
+}
+
+fn status_of_all_static(t: &Trial) -> Verdict {
+    let mut node = Node::new(t)?;
+    let second = json!({"cniVersion": t.version.as_str(), "name": "net-b", "type": "spy-b"});
+    let first = node.runtime.config["delegates"][0].clone();
+    node.runtime.config["delegates"] = json!([first, second]);
+    node.spy("spy-b")?
+        .says(Verb::Status, Lines::error(NOT_AVAILABLE, "no address left"))?;
+    node.ask(Verb::Status)?
+        .refused(&[NOT_AVAILABLE])?
+        .names("no address left")?;
+    node.expect_calls(&["STATUS spy-a", "STATUS spy-b"])
+}
+
+/// The lists that a delegate was given by its only GC; both names have the same one.
+fn told_by_gc(node: &Node, spy: &str) -> Result<Value, Stop> {
+    let config = node.only_call(Verb::Gc, spy)?.config();
+    let [valid, attachments] =
+        ["cni.dev/valid-attachments", "cni.dev/attachments"].map(|key| &config[key]);
+    ensure!(valid == attachments, "GC of {spy} got {config}");
+    Ok(valid.clone())
+}
+
+fn gc_of_each_network(t: &Trial) -> Verdict {
+    let mut node = Node::three_networks(t)?;
+    node.add()?;
+    let living = node.runtime.container.clone();
+    t.run(&gc(&node, &[(&living, "eth0")]))?.success()?;
+    for (spy, ifname) in [("spy-a", "eth0"), ("spy-b", "net1"), ("spy-c", "net2")] {
+        let told = told_by_gc(&node, spy)?;
+        ensure!(
+            told == json!([{"containerID": living, "ifname": ifname}]),
+            "GC of {spy} was told {told}"
+        );
+    }
+    node.del().map(drop)
+}
+
+fn gc_goes_on(t: &Trial) -> Verdict {
+    let mut node = Node::three_networks(t)?;
+    node.add()?;
+    for spy in ["spy-a", "spy-b", "spy-c"] {
+        let words = format!("{spy} has no time");
+        node.spied(spy)?.says(Verb::Gc, Lines::error(123, &words))?;
+    }
+    let living = node.runtime.container.clone();
+    let refusal = t.run(&gc(&node, &[(&living, "eth0")]))?.refused(&[123])?;
+    for spy in ["spy-a", "spy-b", "spy-c"] {
+        refusal.names(&format!("{spy} has no time"))?;
+        node.only_call(Verb::Gc, spy)?;
+    }
+    node.del().map(drop)
+}
+
+/// Pods that ran before multus came to the node have no record here, and keep their addresses.
+fn gc_of_foreign_container(t: &Trial) -> Verdict {
+    let node = Node::new(t)?;
+    t.run(&gc(&node, &[("older", "eth0")]))?.success()?;
+    let told = told_by_gc(&node, "spy-a")?;
+    ensure!(
+        told == json!([{"containerID": "older", "ifname": "eth0"}]),
+        "GC of the default network was told {told}"
+    );
+    Ok(())
+}
+
+fn gc_by_results(t: &Trial) -> Verdict {
+    let mut node = Node::three_networks(t)?;
+    node.add()?;
+    std::fs::remove_file(node.scratch_file())?;
+    t.run(&gc(&node, &[]))?.success()?;
+    node.everything_deleted()?;
+    node.nothing_remembered()
+}
+
+/// Whose attachments the lost part of the record names is not known: no network may take what it does not see listed.
+fn gc_with_damaged_record(t: &Trial) -> Verdict {
+    let mut node = Node::three_networks(t)?;
+    node.add()?;
+    node.forget_calls()?;
+    std::fs::write(node.scratch_file(), "[{")?;
+    let living = node.runtime.container.clone();
+    t.run(&gc(&node, &[(&living, "eth0")]))?;
+    node.expect_calls(&[])?;
+    node.del()?;
+    node.nothing_remembered()
 }

@@ -9,6 +9,10 @@ use log::{LevelFilter, Log, Metadata, Record};
 /// The target of the line that says why the plugin stopped in the middle. It is written wherever lines go.
 pub const PANIC: &str = "panic";
 
+/// The target of the line with the error that the runtime gets. It is for the second place: the runtime has it on stdout,
+/// and shows stderr beside it.
+pub(crate) const ANSWER: &str = "answer";
+
 struct Logger {
     prefix: OnceLock<String>,
     /// `CNI_LOG_LEVEL`, if it says a level.
@@ -57,7 +61,7 @@ impl Log for Logger {
 
     fn log(&self, record: &Record<'_>) {
         let to_stderr = record.level() as usize <= self.stderr.load(Ordering::Relaxed);
-        if to_stderr || record.target() == PANIC {
+        if (to_stderr && record.target() != ANSWER) || record.target() == PANIC {
             let prefix = self.prefix.get().map_or("", String::as_str);
             let level = record.level().as_str().to_ascii_lowercase();
             let line = format!("{prefix}: {level}: {}\n", record.args());

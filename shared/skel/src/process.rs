@@ -42,6 +42,7 @@ pub fn run<P: Plugin>(plugin: P) -> ExitCode {
             P::NAME
         )),
     };
+    log::error!(target: logger::ANSWER, "{error}");
     let cni_version = match request.cni_version.as_str() {
         "" => Version::NEWEST.as_str(),
         version => version,

@@ -1,9 +1,9 @@
 //! What is generated from which primary configuration and flags.
 
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::node::Node;
+use crate::node::{CALICO, Node};
 
 #[test]
 fn a_list_with_its_capabilities_and_all_flags() {
@@ -63,52 +63,91 @@ fn without_flags_there_is_not_more_than_needed() {
     let node = Node::empty();
     node.write(
         "net.d/10-one.conf",
-        r#"{"cniVersion":"0.4.0","name":"one","type":"bridge","n":1.50e400}"#,
+        r#"{"cniVersion":"0.4.0","name":"one","type":"bridge","n":1.50e400,"capabilities":{"mac":true,"ips":false}}"#,
     );
     let _running = node.install(&[]);
-    let text = node.read("net.d/00-multus.conf");
-    assert!(
-        text.contains("1.50e400"),
-        "every byte of the delegate stays: {text}"
+    let expected = format!(
+        r#"{{
+    "cniVersion": "0.4.0",
+    "name": "multus-cni-network",
+    "type": "multus",
+    "capabilities": {{
+        "ips": false,
+        "mac": true
+    }},
+    "confDir": "{}",
+    "kubeconfig": "/etc/cni/net.d/multus.d/multus.kubeconfig",
+    "delegates": [
+        {{
+            "cniVersion": "0.4.0",
+            "name": "one",
+            "type": "bridge",
+            "n": 1.50e400,
+            "capabilities": {{"mac":true,"ips":false}}
+        }}
+    ]
+}}
+"#,
+        node.path("multus-net.d").display()
     );
-    let keys: Vec<&str> = text
-        .lines()
-        .filter_map(|l| l.strip_prefix("    \"")?.split('"').next())
-        .collect();
     assert_eq!(
-        keys,
-        [
-            "cniVersion",
-            "name",
-            "type",
-            "confDir",
-            "kubeconfig",
-            "delegates"
-        ]
+        node.read("net.d/00-multus.conf"),
+        expected,
+        "every byte of the delegate stays"
     );
-    assert!(text.contains("\"name\": \"multus-cni-network\""));
-    assert!(text.contains("\"kubeconfig\": \"/etc/cni/net.d/multus.d/multus.kubeconfig\""));
 }
 
 #[test]
 fn from_version_1_0_0_on_it_is_a_list() {
     for version in ["1.0.0", "1.1.0"] {
         let node = Node::empty();
-        node.write(
-            "net.d/10-one.conflist",
-            &json!({"cniVersion": version, "name": "one", "plugins": [{"type": "bridge"}]})
-                .to_string(),
-        );
+        node.write("net.d/10-one.conflist", &CALICO.replace("0.3.1", version));
         // The one of a time when the version was lower.
         node.write("net.d/00-multus.conf", "{}");
-        let _running = node.install(&[]);
-        let list: Value = serde_json::from_str(&node.read("net.d/00-multus.conflist")).unwrap();
-        assert_eq!(
-            (&list["cniVersion"], &list["name"]),
-            (&json!(version), &json!("multus-cni-network"))
+        let _running = node.install(&[
+            "--namespace-isolation",
+            "--global-namespaces=default",
+            "--multus-log-to-stderr=false",
+            "--multus-log-level=error",
+            "--multus-log-file=/var/log/multus.log",
+            "--additional-bin-dir=/opt/more",
+            "--readiness-indicator-file=/run/ready",
+        ]);
+        let expected = format!(
+            r#"{{
+    "cniVersion": "{version}",
+    "name": "multus-cni-network",
+    "plugins": [
+        {{
+            "type": "multus",
+            "capabilities": {{
+                "bandwidth": true,
+                "portMappings": true
+            }},
+            "namespaceIsolation": true,
+            "globalNamespaces": "default",
+            "logToStderr": false,
+            "logLevel": "error",
+            "logFile": "/var/log/multus.log",
+            "binDir": "/opt/more",
+            "confDir": "{}",
+            "readinessindicatorfile": "/run/ready",
+            "kubeconfig": "/etc/cni/net.d/multus.d/multus.kubeconfig",
+            "delegates": [
+                {{
+                    "cniVersion": "{version}",
+                    "name": "k8s-pod-network",
+                    "plugins": [{{"type":"calico","mtu":1410,"capabilities":{{"bandwidth":true}}}},{{"type":"portmap","snat":true,"capabilities":{{"portMappings":true}}}}]
+                }}
+            ]
+        }}
+    ]
+}}
+"#,
+            node.path("multus-net.d").display()
         );
-        assert_eq!(list["plugins"][0]["type"], "multus");
-        assert_eq!(list["plugins"][0]["delegates"][0]["name"], "one");
+        assert_eq!(node.read("net.d/00-multus.conflist"), expected);
+        assert_eq!(node.mode("net.d/00-multus.conflist"), 0o600);
         crate::node::until(
             || !node.is_there("net.d/00-multus.conf"),
             || "two configurations".into(),
@@ -186,12 +225,32 @@ fn a_configuration_of_ones_own_is_copied() {
     assert!(node.is_there("net.d/70-multus.conf"));
 }
 
+/// The API server has an IPv6 address here.
 #[test]
-fn the_kubeconfig_can_be_used() {
+fn the_kubeconfig_is_this_text() {
     let node = Node::new();
     let _running = node.install(&[]);
     assert_eq!(node.mode("net.d/multus.d/multus.kubeconfig"), 0o600);
-    let text = node.read("net.d/multus.d/multus.kubeconfig");
-    assert!(text.contains("server: https://[fd00::1]:443\n"), "{text}");
-    assert!(text.contains("token: \"first-token\"\n"), "{text}");
+    assert_eq!(
+        node.read("net.d/multus.d/multus.kubeconfig"),
+        "# Written by multus-installer, and again whenever the service account changes.
+apiVersion: v1
+kind: Config
+clusters:
+- name: local
+  cluster:
+    server: https://[fd00::1]:443
+    certificate-authority-data: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCkFBQUEKLS0tLS1FTkQgQ0VSVElGSUNBVEUtLS0tLQo=
+users:
+- name: multus
+  user:
+    token: \"first-token\"
+contexts:
+- name: multus-context
+  context:
+    cluster: local
+    user: multus
+current-context: multus-context
+"
+    );
 }

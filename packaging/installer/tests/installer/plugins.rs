@@ -44,6 +44,31 @@ fn one_that_is_there_already_is_left_alone() {
     assert!(!running.log().contains("installed"), "{}", running.log());
 }
 
+/// A plugin that is a link to another program, as some distributions have them: the link goes, the program stays.
+#[test]
+fn a_link_is_replaced_and_not_what_it_leads_to() {
+    let node = Node::new();
+    let program = node.write("bin/all-in-one", "somebody else's");
+    std::os::unix::fs::symlink(&program, node.path("bin/multus")).unwrap();
+    let _running = node.install(&[]);
+    assert_eq!(node.read("bin/multus"), "new multus");
+    assert_eq!(node.read("bin/all-in-one"), "somebody else's");
+    assert!(
+        fs::symlink_metadata(node.path("bin/multus"))
+            .unwrap()
+            .is_file()
+    );
+}
+
+#[test]
+fn one_of_another_mode_is_replaced() {
+    let node = Node::new();
+    node.write("bin/multus", "new multus");
+    assert_ne!(node.mode("bin/multus"), 0o755);
+    let _running = node.install(&[]);
+    assert_eq!(node.mode("bin/multus"), 0o755);
+}
+
 #[test]
 fn only_one_or_none_when_so_asked() {
     let node = Node::new();

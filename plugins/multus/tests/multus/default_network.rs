@@ -46,22 +46,6 @@ fn an_object_a_file_or_a_folder() {
 }
 
 #[test]
-fn a_list_in_a_file_gets_the_plugins_of_its_folder() {
-    let mut world = with_cluster_network("");
-    world.file("a/main/10.conf", r#"{"type":"net4"}"#);
-    let list = world.file("a/10.conflist", LIST);
-    world.conf["clusterNetwork"] = list.into();
-    world.file("fail.ADD.net4", r#"{"code":100,"msg":"it was called"}"#);
-    let (code, text) = world.error("ADD");
-    assert_eq!(code, 100);
-    assert!(
-        text.contains(r#"plugin type="net4" failed (add): it was called"#),
-        "{text}"
-    );
-    assert!(world.links().is_empty());
-}
-
-#[test]
 fn networks_for_every_pod_but_those_of_the_system() {
     let mut world = with_cluster_network("main");
     world.file("net.d/10.conf", CONF);
