@@ -14,6 +14,7 @@ pub mod environment;
 pub mod fault;
 pub mod fault_kill;
 pub mod gc_status;
+pub mod multus_annotation;
 pub mod multus_api;
 pub mod multus_config;
 pub mod multus_del;
@@ -48,6 +49,7 @@ pub const ALL: &[&[Requirement]] = &[
     multus_config::REQUIREMENTS,
     multus_delegation::REQUIREMENTS,
     multus_failure::REQUIREMENTS,
+    multus_annotation::REQUIREMENTS,
     multus_api::REQUIREMENTS,
     multus_del::REQUIREMENTS,
     multus_verbs::REQUIREMENTS,
