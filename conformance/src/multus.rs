@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::answer::{Answer, Refusal};
+use crate::answer::Answer;
 use crate::attachment::Attachment;
 use crate::cluster::Cluster;
 use crate::ensure;
@@ -242,10 +242,14 @@ impl<'t> Node<'t> {
         self.del().map(drop)
     }
 
-    /// ADD, which must be refused before anything is done: no delegate runs, nothing is remembered, and no status is told.
-    pub fn refuses(&self, codes: &[i64]) -> Result<Refusal, Stop> {
+    /// ADD, which must be refused with all these words before anything is done: no delegate runs, nothing is remembered, and
+    /// no status is told.
+    pub fn refuses(&self, codes: &[i64], words: &[&str]) -> Verdict {
         self.forget_calls()?;
         let refusal = self.ask(Verb::Add)?.refused(codes)?;
+        for word in words {
+            refusal.names(word)?;
+        }
         self.expect_calls(&[])?;
         self.nothing_remembered()?;
         let status = self.status()?;
@@ -253,7 +257,7 @@ impl<'t> Node<'t> {
             status.is_null(),
             "network-status was written for an ADD that was refused: {status}"
         );
-        Ok(refusal)
+        Ok(())
     }
 
     /// The file with the memory of this container.

@@ -16,11 +16,13 @@ pub mod fault_kill;
 pub mod gc_status;
 pub mod multus_annotation;
 pub mod multus_api;
+pub mod multus_attachment;
 pub mod multus_config;
 pub mod multus_del;
 pub mod multus_delegation;
 pub mod multus_failure;
 pub mod multus_kill;
+pub mod multus_selection;
 pub mod multus_verbs;
 pub mod names;
 pub mod output;
@@ -50,6 +52,8 @@ pub const ALL: &[&[Requirement]] = &[
     multus_delegation::REQUIREMENTS,
     multus_failure::REQUIREMENTS,
     multus_annotation::REQUIREMENTS,
+    multus_selection::REQUIREMENTS,
+    multus_attachment::REQUIREMENTS,
     multus_api::REQUIREMENTS,
     multus_del::REQUIREMENTS,
     multus_verbs::REQUIREMENTS,

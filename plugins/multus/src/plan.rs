@@ -143,9 +143,8 @@ impl Planner<'_> {
         object: Option<&Found>,
         pod: Option<&Pod>,
     ) -> Result<Attachment, Error> {
-        let refuse = |network: Network| conf::refuse_recursion(&network).map(|()| network);
         let from_file = |network: Network| {
-            refuse(network).map(|network| Attachment::of_node(&network.name.clone(), network))
+            runnable(network).map(|network| Attachment::of_node(&network.name.clone(), network))
         };
         if name.contains('/') {
             let path = Path::new(name);
@@ -157,7 +156,7 @@ impl Planner<'_> {
         }
         match object {
             Some(Ok(definition)) => {
-                let network = refuse(self.network_of(definition)?)?;
+                let network = self.network_of(definition)?;
                 let full = format!("{}/{name}", self.conf.multus_namespace);
                 Ok(Attachment::of_node(&full, network))
             }
@@ -232,16 +231,22 @@ impl Planner<'_> {
         let Selection {
             namespace, name, ..
         } = selection;
+        let getting = |e: Error, what: String| {
+            e.context(format!(
+                "TryLoadPodDelegates: error in getting k8s network for pod: GetNetworkDelegates: failed getting the delegate: {what}"
+            ))
+        };
         let definition = found.map_err(|e| {
             if e.is_not_found() {
                 cluster.report_missing(pod, &e.to_string());
             }
-            cluster::error(&e).context(format!(
-                "TryLoadPodDelegates: error in getting k8s network for pod: GetNetworkDelegates: failed getting the delegate: getKubernetesDelegate: cannot find a network-attachment-definition ({name}) in namespace ({namespace})"
+            getting(cluster::error(&e), format!(
+                "getKubernetesDelegate: cannot find a network-attachment-definition ({name}) in namespace ({namespace})"
             ))
         })?;
-        let network = self.network_of(&definition)?;
-        conf::refuse_recursion(&network)?;
+        let network = self
+            .network_of(&definition)
+            .map_err(|e| getting(e, format!("\"{namespace}/{name}\"")))?;
         let mut attachment = Attachment::of_pod(selection, network)?;
         let resource = definition.metadata.annotations.get(RESOURCE_NAME);
         if let Some(resource) = resource.filter(|resource| !resource.is_empty()) {
@@ -272,8 +277,8 @@ impl Planner<'_> {
         let name = &definition.metadata.name;
         let config = definition.spec.config.trim();
         if config.is_empty() {
-            return folder::find(&self.conf.conf_dir, name)
-                .map_err(|e| e.context("GetCNIConfig: err in GetCNIConfigFromFile"));
+            let found = folder::find(&self.conf.conf_dir, name).and_then(runnable);
+            return found.map_err(|e| e.context("GetCNIConfig: err in GetCNIConfigFromFile"));
         }
         let read = || {
             let mut document = Object::parse(config.as_bytes())
@@ -360,6 +365,11 @@ impl Planner<'_> {
     fn labelled_result<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
         result.map_err(|e| self.labelled(e))
     }
+}
+
+/// A network that does not call multus again. Errors: code 7.
+fn runnable(network: Network) -> Result<Network, Error> {
+    conf::refuse_recursion(&network).map(|()| network)
 }
 
 /// A pod that is not there has no networks that could be known: to start it without them is no answer.
