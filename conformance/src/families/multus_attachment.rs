@@ -44,7 +44,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
         ],
     },
     Requirement {
-        id: "M90",
+        id: "M92",
         levels: NEWEST,
         kinds: KINDS,
         sentence: "A configuration that can't be used fails the ADD before anything is done; the error names the attachment, and shows nothing of any file.",
@@ -57,7 +57,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
         ],
     },
     Requirement {
-        id: "M91",
+        id: "M93",
         levels: LEVELS,
         kinds: KINDS,
         sentence: "cni-args of the pod are put into args.cni of every plugin of their network, on every verb; the pod's value wins, and all else is kept.",
@@ -70,7 +70,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
         ],
     },
     Requirement {
-        id: "M92",
+        id: "M94",
         levels: NEWEST,
         kinds: KINDS,
         sentence: "Where args or args.cni is no object, cni-args fail the ADD.",
