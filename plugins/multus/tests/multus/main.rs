@@ -5,6 +5,7 @@
 #[path = "../../../../shared/kernel/tests/kernel/bed.rs"]
 mod bed;
 mod default_network;
+mod recursion;
 mod routes;
 mod selection;
 mod status;
