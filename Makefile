@@ -24,6 +24,8 @@ of_go = $(patsubst portmap,portmap-iptables,$(patsubst ipvlan,ipvlan-ipam,$(filt
 SUITE = $(RELEASE)/cni-conformance
 RUNNER = CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER
 
+# The walk is told only when it goes wrong.
+walk = docs/demo.sh $(RELEASE) samplepod >$(1) 2>&1 && tail -n 1 $(1) || { cat $(1); exit 1; }
 say = @printf '\n== %s\n'
 
 .PHONY: help
@@ -65,6 +67,9 @@ test: setup-test build harness ## all tests: units, binaries, and the suite over
 	@$(if $(IN_LAB),conformance/lab/test.sh)
 	@$(if $(IN_LAB),NO_SKIP=1 $(RUNNER)=$(LAB) cargo test --quiet --locked $(IN_LAB:%=-p %))
 	@$(MAKE) --no-print-directory -j2 suite-kernel suite-lab
+	$(say) "the walk of the demo: our multus with the Go plugins, and under a runtime that knows only lists"
+	@DEMO_PLUGINS=$(GO_PLUGINS) $(call walk,$(RELEASE)/walk-go.log)
+	@DEMO_RUNTIME=conflist $(call walk,$(RELEASE)/walk-conflist.log)
 
 # The suite over our plugins and over the Go ones with their known deviations; the two kernels work side by side.
 .PHONY: suite-kernel suite-lab

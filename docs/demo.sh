@@ -5,6 +5,7 @@
 #   FOLDER  the plugins, and cni-conformance, which plays the API server
 #   POD     samplepod (a macvlan attachment) or samplepod3 (an ipvlan attachment)
 # DEMO_PLUGINS: a folder whose plugins are used instead, where it has them; multus is always FOLDER's.
+# DEMO_RUNTIME=conflist: multus is the only plugin of a list, for a runtime that knows nothing else; this needs jq.
 # It makes a world of its own (namespaces for network and mounts, or another kernel where this one lacks such links);
 # nothing of this machine is touched.
 set -eu
@@ -56,7 +57,13 @@ for plugin in macvlan ipvlan host-local portmap; do
     cp "$plugins/$plugin" /opt/cni/bin
     if [ -x "${DEMO_PLUGINS:-/nowhere}/$plugin" ]; then cp "$DEMO_PLUGINS/$plugin" /opt/cni/bin; fi
 done
-cp docs/examples/00-multus.conf /etc/cni/net.d
+if [ "${DEMO_RUNTIME:-}" = conflist ]; then
+    conf=00-multus.conflist
+    jq '{ cniVersion: "1.0.0", name, plugins: [del(.cniVersion, .name)] }' docs/examples/00-multus.conf >"/etc/cni/net.d/$conf"
+else
+    conf=00-multus.conf
+    cp "docs/examples/$conf" /etc/cni/net.d
+fi
 run ls /opt/cni/bin /etc/cni/net.d
 
 step "The API server, with the attachment and the pod ($(grep -o 'k8s.v1.*networks: .*' "docs/examples/$pod.yaml"))"
@@ -72,16 +79,28 @@ exec 3>/run/until-the-end
 head -n 1 /run/ready
 run cat "docs/examples/$kind.yaml"
 
+request() { # verb
+    case $conf in
+        *.conflist) jq --arg verb "$1" --slurpfile result /run/result '. as $list | .plugins[0] + ($list | { cniVersion, name })
+            + if $verb == "ADD" then {} else { prevResult: $result[0] } end' "/etc/cni/net.d/$conf" ;;
+        *) cat "/etc/cni/net.d/$conf" ;;
+    esac
+}
+
 cni() { # verb
-    printf '$ CNI_COMMAND=%s CNI_CONTAINERID=%s CNI_IFNAME=eth0 CNI_ARGS=... multus <00-multus.conf\n' "$1" "$pod"
+    request "$1" >/run/request
+    printf '$ CNI_COMMAND=%s CNI_CONTAINERID=%s CNI_IFNAME=eth0 CNI_ARGS=... multus <%s\n' "$1" "$pod" "$conf"
     CNI_COMMAND=$1 CNI_CONTAINERID=$pod CNI_NETNS=/run/netns/pod CNI_IFNAME=eth0 CNI_PATH=/opt/cni/bin \
         CNI_ARGS="IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=$pod;K8S_POD_INFRA_CONTAINER_ID=$pod" \
-        /opt/cni/bin/multus </etc/cni/net.d/00-multus.conf
+        /opt/cni/bin/multus </run/request >/run/answer || { cat /run/answer; wrong "$1 failed"; }
+    cat /run/answer
 }
 
 step "ADD, as a runtime calls it: multus attaches the default network and the pod's annotation"
+: >/run/result
 cni ADD
 echo
+cp /run/answer /run/result
 
 step "The pod has eth0 and net1"
 run ip -n pod address
@@ -103,6 +122,12 @@ fi
 
 step "The gateway answers over net1"
 run ip netns exec pod ping -c 2 -i 0.2 -W 2 -I net1 "$gateway"
+
+if [ "$conf" = 00-multus.conflist ]; then
+    [ "$(jq -r .cniVersion /run/result)" = 1.0.0 ] || wrong "the result has not the version of the list"
+    step "CHECK"
+    cni CHECK
+fi
 
 step "DEL"
 cni DEL

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::requirement::{Stop, fail};
 use crate::spec::Verb;
+use crate::stage::Stage;
 use crate::trial::Trial;
 
 /// The notes that the spies of one folder share.
@@ -95,13 +96,13 @@ impl Spy {
     /// Puts a spy under this name (a config's `type`) into a new folder. It answers every verb with success and no output.
     pub fn hire(trial: &Trial<'_>, name: &str) -> Result<Self, Stop> {
         let folder = trial.stage.folder(&format!("spies/{}", trial.serial()))?;
-        Ok(Self::hire_in(trial, folder, name)?)
+        Ok(Self::hire_in(trial.stage, folder, name)?)
     }
 
     /// The same in a given folder.
-    pub fn hire_in(trial: &Trial<'_>, folder: PathBuf, name: &str) -> io::Result<Self> {
+    pub fn hire_in(stage: &Stage, folder: PathBuf, name: &str) -> io::Result<Self> {
         // One copy of this program on the stage's own file system; every spy is a link to it.
-        let body = trial.stage.folder("spies")?.join("body");
+        let body = stage.folder("spies")?.join("body");
         if !body.exists() {
             fs::copy("/proc/self/exe", &body)?;
         }

@@ -8,9 +8,14 @@ use std::process::{Command, Output};
 
 /// A folder with a host-local that is this script.
 fn host_local(name: &str, script: &str) -> PathBuf {
+    folder(name, "host-local", script)
+}
+
+/// A folder with a plugin that is this script.
+fn folder(name: &str, plugin: &str, script: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(&folder).unwrap();
-    let file = folder.join("host-local");
+    let file = folder.join(plugin);
     fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
     folder
@@ -40,6 +45,7 @@ fn costs_and_bursts_are_shown_side_by_side() {
         "host-local, 10,000 reservations DEL",
         "macvlan + host-local                          left out: there is no such plugin",
         "  peer failed: ",
+        "multus, 3 networks                            left out: there is no such plugin",
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
@@ -63,4 +69,23 @@ fn what_is_wrong_with_ours_is_the_exit_status() {
     let nothing = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let nothing = bench(nothing, nothing);
     assert_eq!(nothing.status.code(), Some(2), "{nothing:?}");
+}
+
+#[test]
+fn a_multus_that_attaches_nothing_is_not_just_quick() {
+    let idle = folder("idle", "multus", "cat >/dev/null; echo {}");
+    let nothing = host_local("no-peer", GOOD);
+    let output = bench(&idle, &nothing);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(
+        text.contains("ours made 4 calls of delegates instead of 16"),
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "multus, 50 pods, 8 at a time                  left out: there is no such plugin"
+        ),
+        "{text}"
+    );
 }

@@ -18,6 +18,9 @@ use crate::pod_args::PodArgs;
 /// The annotation by which pods that don't come from the API server are known.
 const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
 
+/// What the original says before why a network of a pod can't be had.
+const GETTING: &str = "TryLoadPodDelegates: error in getting k8s network for pod: GetNetworkDelegates: failed getting the delegate";
+
 /// All networks of a pod.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
@@ -164,7 +167,8 @@ impl Planner<'_> {
             Some(Err(e)) if e.is_temporary() => Err(cluster::error(e)),
             missing => {
                 if let (Some(Err(e)), Some(cluster), Some(pod)) = (missing, self.cluster, pod) {
-                    cluster.report_missing(pod, &e.to_string());
+                    let namespace = &self.conf.multus_namespace;
+                    cluster.report_missing(pod, &missing_network(namespace, name, e));
                 }
                 let network = folder::find(&self.conf.conf_dir, name);
                 network.and_then(from_file).map_err(|e| match missing {
@@ -231,22 +235,20 @@ impl Planner<'_> {
         let Selection {
             namespace, name, ..
         } = selection;
-        let getting = |e: Error, what: String| {
-            e.context(format!(
-                "TryLoadPodDelegates: error in getting k8s network for pod: GetNetworkDelegates: failed getting the delegate: {what}"
-            ))
-        };
         let definition = found.map_err(|e| {
+            let missing = missing_network(namespace, name, &e);
             if e.is_not_found() {
-                cluster.report_missing(pod, &e.to_string());
+                cluster.report_missing(pod, &missing);
             }
-            getting(cluster::error(&e), format!(
-                "getKubernetesDelegate: cannot find a network-attachment-definition ({name}) in namespace ({namespace})"
-            ))
+            let why = format!("{GETTING}: getKubernetesDelegate: {missing}");
+            Error {
+                msg: why,
+                ..cluster::error(&e)
+            }
         })?;
         let network = self
             .network_of(&definition)
-            .map_err(|e| getting(e, format!("\"{namespace}/{name}\"")))?;
+            .map_err(|e| e.context(format!("{GETTING}: \"{namespace}/{name}\"")))?;
         let mut attachment = Attachment::of_pod(selection, network)?;
         let resource = definition.metadata.annotations.get(RESOURCE_NAME);
         if let Some(resource) = resource.filter(|resource| !resource.is_empty()) {
@@ -370,6 +372,11 @@ impl Planner<'_> {
 /// A network that does not call multus again. Errors: code 7.
 fn runnable(network: Network) -> Result<Network, Error> {
     conf::refuse_recursion(&network).map(|()| network)
+}
+
+/// What error and event say of a network that the API server does not give.
+fn missing_network(namespace: &str, name: &str, e: &k8s::Error) -> String {
+    format!("cannot find a network-attachment-definition ({name}) in namespace ({namespace}): {e}")
 }
 
 /// A pod that is not there has no networks that could be known: to start it without them is no answer.

@@ -1,6 +1,8 @@
 //! The program `cni-bench`: what a call costs, our plugins side by side with others of the same names.
 
 mod meter;
+mod node;
+mod pods;
 mod scenes;
 mod side;
 mod table;
@@ -10,6 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cni_conformance::report;
+use cni_conformance::spy;
 use cni_conformance::stage::{Ground, Stage};
 
 use side::Side;
@@ -38,7 +41,8 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    if let Some(exit) = meter::play() {
+    // Both are this program once more: one that measures, and a delegate that is measured.
+    if let Some(exit) = meter::play().or_else(spy::play) {
         return exit;
     }
     let mut arguments = std::env::args().skip(1).peekable();
@@ -89,7 +93,8 @@ fn compare(options: &Options) -> Result<bool, String> {
     let [ours, peer] = sides;
     let failed = |error: io::Error| format!("the measurement could not be made: {error}");
     let sides = [ours.map_err(failed)?, peer.map_err(failed)?];
-    let tally = scenes::run(&stage, &sides, options.rounds).map_err(failed)?;
+    let mut tally = scenes::run(&stage, &sides, options.rounds).map_err(failed)?;
+    tally.add(pods::run(&stage, &sides, options.rounds).map_err(failed)?);
     match tally.played {
         0 => Err("nothing was measured: --bin-dir has none of the plugins".into()),
         _ => Ok(tally.wrong == 0),

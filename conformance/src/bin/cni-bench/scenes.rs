@@ -122,6 +122,13 @@ pub(crate) struct Tally {
     pub(crate) wrong: usize,
 }
 
+impl Tally {
+    pub(crate) fn add(&mut self, other: Tally) {
+        self.played += other.played;
+        self.wrong += other.wrong;
+    }
+}
+
 /// Plays all scenes on both sides and prints what they cost.
 pub(crate) fn run(stage: &Stage, sides: &[Side<'_>; 2], rounds: usize) -> io::Result<Tally> {
     let mut tally = Tally::default();
@@ -142,7 +149,8 @@ pub(crate) fn run(stage: &Stage, sides: &[Side<'_>; 2], rounds: usize) -> io::Re
     Ok(tally)
 }
 
-fn why_not(stage: &Stage, ours: &Side<'_>, plugin: &str) -> Option<String> {
+/// Why scenes of this plugin are left out, if they are.
+pub(crate) fn why_not(stage: &Stage, ours: &Side<'_>, plugin: &str) -> Option<String> {
     if ours.plugin(plugin).is_none() {
         return Some("there is no such plugin".into());
     }

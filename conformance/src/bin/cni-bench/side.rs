@@ -28,8 +28,8 @@ pub(crate) const MASTER: &str = "nic";
 pub(crate) struct Side<'stage> {
     pub(crate) name: &'static str,
     pub(crate) store: PathBuf,
-    bin_dir: PathBuf,
-    host: Pod<'stage>,
+    pub(crate) bin_dir: PathBuf,
+    pub(crate) host: Pod<'stage>,
     pod: Pod<'stage>,
 }
 

@@ -6,7 +6,6 @@
 mod bed;
 mod default_network;
 mod recursion;
-mod routes;
 mod selection;
 mod status;
 mod world;
