@@ -42,9 +42,9 @@ pub const DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
 /// The annotation that multus writes.
 pub const STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 
-/// The pod's name; its namespace is `default`.
+/// The pod's name.
 pub const POD: &str = "samplepod";
-/// Where the pod is found.
+/// Where the pod is found when it is in `default`.
 pub const POD_PATH: &str = "/api/v1/namespaces/default/pods/samplepod";
 
 /// One node, one pod on it, and the network configuration of multus. Everything may be changed before the next call.
@@ -64,12 +64,18 @@ pub struct Node<'t> {
     pub kubeconfig: PathBuf,
     /// The delegates, by their `type`.
     pub spies: BTreeMap<String, Spy>,
+    pod_path: String,
     trial: &'t Trial<'t>,
 }
 
 impl<'t> Node<'t> {
-    /// A node whose default network is made by `spy-a`, with a pod that selects no others.
+    /// A node whose default network is made by `spy-a`, with a pod in `default` that selects no others.
     pub fn new(trial: &'t Trial<'t>) -> Result<Self, Stop> {
+        Self::in_namespace(trial, "default")
+    }
+
+    /// The same with the pod in any namespace.
+    pub fn in_namespace(trial: &'t Trial<'t>, namespace: &str) -> Result<Self, Stop> {
         let cluster = match &trial.stage.control_plane {
             Some(control_plane) => Cluster::before(control_plane),
             None => Cluster::start(),
@@ -104,13 +110,14 @@ impl<'t> Node<'t> {
             conf_dir,
             kubeconfig,
             spies: BTreeMap::new(),
+            pod_path: format!("/api/v1/namespaces/{namespace}/pods/{POD}"),
             trial,
         };
-        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": POD}, "spec": {"nodeName": "node-1"}});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": POD, "namespace": namespace}, "spec": {"nodeName": "node-1"}});
         let pod = node.cluster.put(pod).map_err(fail)?;
         let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
         node.runtime.args = format!(
-            "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={POD};K8S_POD_INFRA_CONTAINER_ID={};K8S_POD_UID={uid}",
+            "IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={POD};K8S_POD_INFRA_CONTAINER_ID={};K8S_POD_UID={uid}",
             node.runtime.container
         );
         node.spy("spy-a")?;
@@ -187,7 +194,7 @@ impl<'t> Node<'t> {
 
     /// The pod as the server has it.
     pub fn pod(&self) -> Result<Value, Stop> {
-        let pod = self.cluster.get(POD_PATH);
+        let pod = self.cluster.get(&self.pod_path);
         pod.ok_or_else(|| fail("the pod is gone"))
     }
 
@@ -200,7 +207,7 @@ impl<'t> Node<'t> {
 
     /// The text of the network-status annotation; empty when there is none.
     pub fn status_text(&self) -> String {
-        let pod = self.cluster.get(POD_PATH).unwrap_or_default();
+        let pod = self.cluster.get(&self.pod_path).unwrap_or_default();
         let text = pod["metadata"]["annotations"][STATUS].as_str();
         text.unwrap_or_default().to_owned()
     }
@@ -236,6 +243,34 @@ impl<'t> Node<'t> {
     /// DEL, which must succeed.
     pub fn del(&self) -> Result<Answer, Stop> {
         self.runtime.del()
+    }
+
+    /// ADD, which must attach exactly these networks (`spy-b net1`), in this order, and DEL.
+    pub fn attaches(&mut self, networks: &[&str]) -> Verdict {
+        self.forget_calls()?;
+        self.add()?;
+        let calls: Vec<_> = networks.iter().map(|one| format!("ADD {one}")).collect();
+        let calls: Vec<_> = calls.iter().map(String::as_str).collect();
+        self.expect_calls(&calls)?;
+        self.del().map(drop)
+    }
+
+    /// ADD, which must be refused with all these words before anything is done: no delegate runs, nothing is remembered, and
+    /// no status is told.
+    pub fn refuses(&self, codes: &[i64], words: &[&str]) -> Verdict {
+        self.forget_calls()?;
+        let refusal = self.ask(Verb::Add)?.refused(codes)?;
+        for word in words {
+            refusal.names(word)?;
+        }
+        self.expect_calls(&[])?;
+        self.nothing_remembered()?;
+        let status = self.status()?;
+        ensure!(
+            status.is_null(),
+            "network-status was written for an ADD that was refused: {status}"
+        );
+        Ok(())
     }
 
     /// The file with the memory of this container.

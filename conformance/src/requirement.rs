@@ -1,5 +1,6 @@
 //! A requirement as a value, and what can come of putting it to a plugin.
 
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -67,6 +68,20 @@ pub struct Failure {
     pub what: String,
     /// The call that shows it; the last one of the case when `None`.
     pub exchange: Option<Arc<Exchange>>,
+}
+
+impl Stop {
+    /// Says in a failure in which of several situations it showed.
+    #[must_use]
+    pub fn within(self, situation: impl Display) -> Self {
+        match self {
+            Self::Fail(mut failure) => {
+                failure.what = format!("{situation}: {}", failure.what);
+                Self::Fail(failure)
+            }
+            skip => skip,
+        }
+    }
 }
 
 /// A failure that belongs to no particular call.

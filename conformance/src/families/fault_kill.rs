@@ -50,7 +50,8 @@ fn killed_at_every_step(trial: &Trial<'_>) -> Verdict {
                 &strace,
                 &["-e", &inject, "-o", "/dev/null"],
             )?;
-            recovers(&mut attachment, &before).map_err(|stop| with_place(stop, call, nth))?;
+            recovers(&mut attachment, &before)
+                .map_err(|stop| stop.within(format!("killed at {call} number {nth}")))?;
             kills += 1;
         }
     }
@@ -75,16 +76,6 @@ fn recovers(attachment: &mut Attachment<'_>, before: &NetState) -> Verdict {
         "the next ADD got no address"
     );
     attachment.del().map(drop)
-}
-
-pub(super) fn with_place(stop: Stop, call: &str, nth: usize) -> Stop {
-    match stop {
-        Stop::Fail(mut failure) => {
-            failure.what = format!("killed at {call} number {nth}: {}", failure.what);
-            Stop::Fail(failure)
-        }
-        skip => skip,
-    }
 }
 
 pub(super) fn find_strace() -> Result<PathBuf, Stop> {

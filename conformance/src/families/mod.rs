@@ -14,17 +14,24 @@ pub mod environment;
 pub mod fault;
 pub mod fault_kill;
 pub mod gc_status;
+pub mod multus_annotation;
 pub mod multus_api;
+pub mod multus_attachment;
+pub mod multus_capability;
 pub mod multus_chain;
+pub mod multus_cluster_network;
 pub mod multus_config;
+pub mod multus_default_network;
 pub mod multus_del;
 pub mod multus_delegation;
 pub mod multus_device;
 pub mod multus_events;
 pub mod multus_failure;
+pub mod multus_isolation;
 pub mod multus_kill;
 pub mod multus_log;
 pub mod multus_route;
+pub mod multus_selection;
 pub mod multus_status;
 pub mod multus_verbs;
 pub mod names;
@@ -54,6 +61,13 @@ pub const ALL: &[&[Requirement]] = &[
     multus_config::REQUIREMENTS,
     multus_delegation::REQUIREMENTS,
     multus_failure::REQUIREMENTS,
+    multus_annotation::REQUIREMENTS,
+    multus_selection::REQUIREMENTS,
+    multus_attachment::REQUIREMENTS,
+    multus_capability::REQUIREMENTS,
+    multus_isolation::REQUIREMENTS,
+    multus_cluster_network::REQUIREMENTS,
+    multus_default_network::REQUIREMENTS,
     multus_api::REQUIREMENTS,
     multus_del::REQUIREMENTS,
     multus_verbs::REQUIREMENTS,

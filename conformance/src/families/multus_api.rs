@@ -311,20 +311,10 @@ fn one_fault(t: &Trial, effect: &Effect) -> Verdict {
     let requests = requests_of_add(&mut node)?;
     for nth in 1..=requests {
         whole_or_nothing(t, &mut node, Fault::on("", "", effect.clone()).nth(nth))
-            .map_err(|stop| at(stop, &format!("{effect:?} at request {nth} of {requests}")))?;
+            .map_err(|stop| stop.within(format!("{effect:?} at request {nth} of {requests}")))?;
     }
     t.note(format!("struck at each of {requests} requests"));
     Ok(())
-}
-
-fn at(stop: Stop, place: &str) -> Stop {
-    match stop {
-        Stop::Fail(mut failure) => {
-            failure.what = format!("{place}: {}", failure.what);
-            Stop::Fail(failure)
-        }
-        skip => skip,
-    }
 }
 
 fn whole_or_nothing(t: &Trial, node: &mut Node, fault: Fault) -> Verdict {
@@ -357,7 +347,7 @@ fn passes(t: &Trial, effect: &Effect) -> Verdict {
         node.cluster.heal();
         node.cluster
             .strike(Fault::on("GET", path, effect.clone()).nth(1));
-        node.add().map_err(|stop| at(stop, path))?;
+        node.add().map_err(|stop| stop.within(path))?;
         node.del()?;
     }
     Ok(())

@@ -172,20 +172,9 @@ fn bad_delegates(t: &Trial) -> Verdict {
     ] {
         node.runtime.config["delegates"] = json!([delegate]);
         is_refused(t, &node, &[INVALID_CONFIG, UNDECODABLE, OWN], &[word])
-            .map_err(|stop| of(stop, &delegate))?;
+            .map_err(|stop| stop.within(&delegate))?;
     }
     Ok(())
-}
-
-/// Says in the failure which of several inputs it was.
-fn of(stop: Stop, input: &Value) -> Stop {
-    match stop {
-        Stop::Fail(mut failure) => {
-            failure.what = format!("with {input}: {}", failure.what);
-            Stop::Fail(failure)
-        }
-        skip => skip,
-    }
 }
 
 fn no_delegates(t: &Trial) -> Verdict {
@@ -213,7 +202,7 @@ fn wrong_types(t: &Trial) -> Verdict {
             .call(Verb::Add)
             .edit(|config| config[key] = value.clone());
         t.refused(&call, &[INVALID_CONFIG, UNDECODABLE, OWN])
-            .map_err(|stop| of(stop, &json!({key: value})))?;
+            .map_err(|stop| stop.within(json!({key: value})))?;
         node.expect_calls(&[])?;
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fault_kill::{count_steps, find_strace, run_under_strace, with_place};
+use super::fault_kill::{count_steps, find_strace, run_under_strace};
 use crate::ensure;
 use crate::multus::{KINDS, NEWEST, Node, result};
 use crate::requirement::{Requirement, Verdict, case};
@@ -65,7 +65,7 @@ fn killed_in_a_delegate(t: &Trial, verb: Verb) -> Verdict {
         running.wait();
         drop(guard);
         node.spied(spy)?.says(verb, lines)?;
-        recovers(&mut node).map_err(|stop| with_place(stop, spy, 1))?;
+        recovers(&mut node).map_err(|stop| stop.within(format!("killed in {spy}")))?;
     }
     Ok(())
 }
@@ -107,7 +107,8 @@ fn killed_at_every_step(t: &Trial, verb: Verb) -> Verdict {
                 &strace,
                 &["-e", &inject, "-o", "/dev/null"],
             )?;
-            recovers(&mut node).map_err(|stop| with_place(stop, call, nth))?;
+            recovers(&mut node)
+                .map_err(|stop| stop.within(format!("killed at {call} number {nth}")))?;
             kills += 1;
         }
     }

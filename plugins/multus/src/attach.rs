@@ -219,7 +219,7 @@ impl Room<'_> {
         cluster.publish(pod, Some(&network_status::text(&attached)), &events)
     }
 
-    /// A failure of one network, in words that say which: code and details are the plugin's.
+    /// A failure of one network, in words that say which: the code is the plugin's, and so are the details, before ours.
     fn failed(&self, attachment: &Attachment, e: Error) -> Error {
         let name = &attachment.network.name;
         let label = self.container.args.label();
@@ -227,14 +227,18 @@ impl Room<'_> {
         let e = e.context(format!(
             "{label}:{name}]: error adding container to network {name:?}"
         ));
-        match (&attachment.shortage, e.details.is_empty()) {
-            (None, _) => e,
-            (Some(shortage), true) => e.details(shortage.as_str()),
-            (Some(shortage), false) => {
-                let details = format!("{}; {shortage}", e.details);
-                e.details(details)
-            }
-        }
+        let full = &attachment.entry.name;
+        let details = [
+            Some(e.details.clone()),
+            (full != name).then(|| format!("this is {full:?}")),
+            attachment.shortage.clone(),
+        ];
+        let details = details
+            .into_iter()
+            .flatten()
+            .filter(|text| !text.is_empty());
+        let details: Vec<String> = details.collect();
+        e.details(details.join("; "))
     }
 
     /// One line for each attachment, for who looks into the log later. Configurations may hold secrets and are not

@@ -18,6 +18,9 @@ use crate::pod_args::PodArgs;
 /// The annotation by which pods that don't come from the API server are known.
 const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
 
+/// What the original says before why a network of a pod can't be had.
+const GETTING: &str = "TryLoadPodDelegates: error in getting k8s network for pod: GetNetworkDelegates: failed getting the delegate";
+
 /// All networks of a pod.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
@@ -143,9 +146,8 @@ impl Planner<'_> {
         object: Option<&Found>,
         pod: Option<&Pod>,
     ) -> Result<Attachment, Error> {
-        let refuse = |network: Network| conf::refuse_recursion(&network).map(|()| network);
         let from_file = |network: Network| {
-            refuse(network).map(|network| Attachment::of_node(&network.name.clone(), network))
+            runnable(network).map(|network| Attachment::of_node(&network.name.clone(), network))
         };
         if name.contains('/') {
             let path = Path::new(name);
@@ -157,7 +159,7 @@ impl Planner<'_> {
         }
         match object {
             Some(Ok(definition)) => {
-                let network = refuse(self.network_of(definition)?)?;
+                let network = self.network_of(definition)?;
                 let full = format!("{}/{name}", self.conf.multus_namespace);
                 Ok(Attachment::of_node(&full, network))
             }
@@ -238,13 +240,15 @@ impl Planner<'_> {
             if e.is_not_found() {
                 cluster.report_missing(pod, &missing);
             }
-            let why = format!(
-                "TryLoadPodDelegates: error in getting k8s network for pod: GetNetworkDelegates: failed getting the delegate: getKubernetesDelegate: {missing}"
-            );
-            Error { msg: why, ..cluster::error(&e) }
+            let why = format!("{GETTING}: getKubernetesDelegate: {missing}");
+            Error {
+                msg: why,
+                ..cluster::error(&e)
+            }
         })?;
-        let network = self.network_of(&definition)?;
-        conf::refuse_recursion(&network)?;
+        let network = self
+            .network_of(&definition)
+            .map_err(|e| e.context(format!("{GETTING}: \"{namespace}/{name}\"")))?;
         let mut attachment = Attachment::of_pod(selection, network)?;
         let resource = definition.metadata.annotations.get(RESOURCE_NAME);
         if let Some(resource) = resource.filter(|resource| !resource.is_empty()) {
@@ -275,8 +279,8 @@ impl Planner<'_> {
         let name = &definition.metadata.name;
         let config = definition.spec.config.trim();
         if config.is_empty() {
-            return folder::find(&self.conf.conf_dir, name)
-                .map_err(|e| e.context("GetCNIConfig: err in GetCNIConfigFromFile"));
+            let found = folder::find(&self.conf.conf_dir, name).and_then(runnable);
+            return found.map_err(|e| e.context("GetCNIConfig: err in GetCNIConfigFromFile"));
         }
         let read = || {
             let mut document = Object::parse(config.as_bytes())
@@ -363,6 +367,11 @@ impl Planner<'_> {
     fn labelled_result<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
         result.map_err(|e| self.labelled(e))
     }
+}
+
+/// A network that does not call multus again. Errors: code 7.
+fn runnable(network: Network) -> Result<Network, Error> {
+    conf::refuse_recursion(&network).map(|()| network)
 }
 
 /// What error and event say of a network that the API server does not give.
