@@ -256,9 +256,10 @@ impl<'t> Node<'t> {
     }
 
     /// ADD, which must be refused with all these words before anything is done: no delegate runs, nothing is remembered, and
-    /// no status is told.
+    /// the status says what it said.
     pub fn refuses(&self, codes: &[i64], words: &[&str]) -> Verdict {
         self.forget_calls()?;
+        let before = self.status()?;
         let refusal = self.ask(Verb::Add)?.refused(codes)?;
         for word in words {
             refusal.names(word)?;
@@ -267,7 +268,7 @@ impl<'t> Node<'t> {
         self.nothing_remembered()?;
         let status = self.status()?;
         ensure!(
-            status.is_null(),
+            status == before,
             "network-status was written for an ADD that was refused: {status}"
         );
         Ok(())

@@ -207,7 +207,7 @@ fn secrets_are_kept(t: &Trial) -> Verdict {
         json!({"type": "nosuch"}),
         json!({"type": 7}),
         json!({"cniVersion": "9.9.9"}),
-        json!({"cniVersion": SECRET}),
+        json!({"cniVersion": [SECRET]}),
         json!({"name": "../x"}),
         json!({"capabilities": SECRET}),
         json!({"plugins": SECRET}),

@@ -20,10 +20,7 @@ pub struct Object(Vec<(String, Box<RawValue>)>);
 impl Object {
     /// Reads a document that is one object.
     pub fn parse(document: &[u8]) -> Result<Object, ReadError> {
-        serde_json::from_slice(document).map_err(|e| ReadError {
-            path: String::new(),
-            msg: e.to_string(),
-        })
+        serde_json::from_slice(document).map_err(|e| unreadable(&e, "an object"))
     }
 
     /// The text of a member; `None` when it is absent or `null`.
@@ -65,10 +62,7 @@ impl Object {
     /// Error: it is something else.
     pub fn array(&self, key: &str) -> Result<Vec<Box<RawValue>>, ReadError> {
         let text = self.get(key).unwrap_or("[]");
-        serde_json::from_str(text).map_err(|e| ReadError {
-            path: key.to_owned(),
-            msg: e.to_string(),
-        })
+        serde_json::from_str(text).map_err(|e| unreadable(&e, "a list").under(key))
     }
 
     /// Gives a member a value, in the place of what had its key in any case, or at the end.
@@ -103,6 +97,18 @@ impl Object {
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         let present = self.members().filter(|(_, text)| *text != "null");
         present.map(|(key, _)| key)
+    }
+}
+
+/// A text in place of what is expected may be a secret, and is not repeated.
+fn unreadable(e: &serde_json::Error, expected: &str) -> ReadError {
+    let msg = match e.is_data() {
+        true => format!("invalid type, expected {expected}"),
+        false => e.to_string(),
+    };
+    ReadError {
+        path: String::new(),
+        msg,
     }
 }
 
@@ -200,11 +206,11 @@ mod tests {
 
     #[test]
     fn another_kind_of_value_is_told_with_its_place() {
-        let conf = object(r#"{"args":5,"plugins":{}}"#);
+        let conf = object(r#"{"args":"a secret","plugins":{}}"#);
         let text = conf.object("args").unwrap_err().to_string();
-        assert!(text.starts_with("args: invalid type"), "{text}");
+        assert_eq!(text, "args: invalid type, expected an object");
         let text = conf.array("plugins").unwrap_err().to_string();
-        assert!(text.starts_with("plugins: invalid type"), "{text}");
+        assert_eq!(text, "plugins: invalid type, expected a list");
         for bad in ["", "null", "[]", "{}x", "{"] {
             assert!(Object::parse(bad.as_bytes()).is_err(), "{bad}");
         }
