@@ -168,11 +168,10 @@ fn full_store(trial: &Trial<'_>) -> Verdict {
 fn pool(trial: &Trial<'_>, attachment: &Attachment<'_>) -> Result<PathBuf, Stop> {
     let mut first = attachment.sibling()?;
     first.add()?;
-    let leases = held(&first)?;
+    let leases = first.leases()?;
     first.del()?;
     let folder = leases
-        .keys()
-        .next()
+        .first()
         .and_then(|lease| lease.parent())
         .map(Path::to_owned);
     folder.ok_or_else(|| {
