@@ -47,11 +47,10 @@ pub(super) async fn answer(
             .filter_map(|fault| fault.strike(&request.method, &at))
             .collect()
     };
-    let (mut forced, mut late) = (None, Duration::ZERO);
+    let mut forced = None;
     for effect in &effects {
         match effect {
             Effect::Delay(time) => tokio::time::sleep(*time).await,
-            Effect::Late(time) => late = *time,
             Effect::Drop => return connection.drop_now().await,
             Effect::Answer(code, retry_after) => {
                 forced = forced.or(Some(refusal(&Status {
@@ -60,7 +59,7 @@ pub(super) async fn answer(
                 })));
             }
             Effect::Garbage(text) => forced = forced.or(Some(respond(200, text.clone().into()))),
-            Effect::DropApplied | Effect::DropMidway => {}
+            Effect::Held | Effect::DropApplied | Effect::DropMidway => {}
         }
     }
     let response = match forced {
@@ -68,8 +67,10 @@ pub(super) async fn answer(
         None => {
             let outcome = match permitted(&request, oversized) {
                 Err(status) => Err(status),
-                Ok(()) if late.is_zero() => carried_out(&request, &shared).await,
-                Ok(()) => carried_out_late(late, request.clone(), Arc::clone(&shared)).await,
+                Ok(()) if effects.contains(&Effect::Held) => {
+                    carried_out_later(request.clone(), Arc::clone(&shared)).await
+                }
+                Ok(()) => carried_out(&request, &shared).await,
             };
             outcome.unwrap_or_else(|status| refusal(&status))
         }
@@ -99,10 +100,13 @@ async fn carried_out(request: &Request, shared: &Shared) -> Answered {
 }
 
 /// In a task of its own, which does not end with the connection.
-async fn carried_out_late(late: Duration, request: Request, shared: Arc<Shared>) -> Answered {
+async fn carried_out_later(request: Request, shared: Arc<Shared>) -> Answered {
+    let (place, released) = shared.held.take();
     let work = tokio::spawn(async move {
-        tokio::time::sleep(late).await;
-        carried_out(&request, &shared).await
+        let _ = released.await;
+        let answered = carried_out(&request, &shared).await;
+        drop(place);
+        answered
     });
     let failed = |_| Err(Status::new(500, sentence(500)));
     work.await.unwrap_or_else(failed)

@@ -12,5 +12,6 @@ mod delegates;
 mod failure;
 mod faults;
 mod ipvlan;
+mod kills;
 mod sriov;
 mod verbs;

@@ -264,6 +264,43 @@ impl World {
         }
     }
 
+    /// Waits until the API server has so many requests. False: the process has ended with fewer.
+    pub(crate) fn wait_for_requests(&self, count: usize, sender: &mut Child) -> bool {
+        loop {
+            let has_ended = sender.try_wait().unwrap().is_some();
+            if self.cluster.requests().len() >= count {
+                return true;
+            }
+            if has_ended {
+                return false;
+            }
+            sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Whether strace can kill the plugin.
+    pub(crate) fn has_strace(&self) -> bool {
+        #[expect(clippy::disallowed_methods, reason = "a tool of the test's")]
+        let tried = Command::new("strace")
+            .args(["-o", "/dev/null", "true"])
+            .output();
+        tried.is_ok_and(|tried| tried.status.success())
+    }
+
+    /// Runs a verb, and kills it when its first thread makes the nth of these system calls.
+    #[expect(clippy::disallowed_methods, reason = "the plugin under test")]
+    pub(crate) fn run_killed(&self, verb: &str, pod: &str, calls: &str, nth: u32) -> Output {
+        let inject = format!("inject={calls}:signal=SIGKILL:when={nth}");
+        let mut command = Command::new("strace");
+        command
+            .args(["-qq", "-o", "/dev/null", "-e", &inject])
+            .arg(self.dir.join("danm"));
+        let container = format!("c-{pod}");
+        self.start_by(command, &self.conf, verb, (pod, &container), &self.bed.path)
+            .wait_with_output()
+            .unwrap()
+    }
+
     /// Changes a ClusterNetwork as another client does.
     pub(crate) fn change(&self, network: &str, change: impl FnOnce(&mut Value)) {
         let path = format!("/apis/danm.k8s.io/v1/clusternetworks/{network}");
