@@ -48,7 +48,7 @@ fn run_struck(
     (effect, is_slow): &(Effect, bool),
 ) -> std::process::Output {
     if *is_slow {
-        world.conf["timeouts"] = json!({"apiServer": 1});
+        world.conf["timeouts"] = json!({"apiServer": 0.5});
     }
     let fault = Fault::on("", "", effect.clone()).nth(nth);
     world.cluster.strike(fault);

@@ -14,4 +14,5 @@ mod faults;
 mod ipvlan;
 mod kills;
 mod sriov;
+mod tracer;
 mod verbs;

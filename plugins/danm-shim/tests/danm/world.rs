@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,10 +11,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use cni_conformance::cluster::{Cluster, Request};
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
 use crate::bed::{self, Bed};
+use crate::tracer::{End, kill_at_message};
 
 /// Asks its IPAM plugin for the address if its configuration names one, as every delegate does.
 const DELEGATE: &str = r#"
@@ -278,27 +281,17 @@ impl World {
         }
     }
 
-    /// Whether strace can kill the plugin.
-    pub(crate) fn has_strace(&self) -> bool {
-        #[expect(clippy::disallowed_methods, reason = "a tool of the test's")]
-        let tried = Command::new("strace")
-            .args(["-o", "/dev/null", "true"])
-            .output();
-        tried.is_ok_and(|tried| tried.status.success())
-    }
-
-    /// Runs a verb, and kills it when its first thread makes the nth of these system calls.
+    /// Runs a verb, and kills it at its nth message to the kernel.
     #[expect(clippy::disallowed_methods, reason = "the plugin under test")]
-    pub(crate) fn run_killed(&self, verb: &str, pod: &str, calls: &str, nth: u32) -> Output {
-        let inject = format!("inject={calls}:signal=SIGKILL:when={nth}");
-        let mut command = Command::new("strace");
+    pub(crate) fn run_killed(&self, verb: &str, pod: &str, nth: u32) -> Result<End, Errno> {
+        let mut command = Command::new("sh");
         command
-            .args(["-qq", "-o", "/dev/null", "-e", &inject])
-            .arg(self.dir.join("danm"));
+            .args(["-c", "kill -STOP $$ && exec \"$0\""])
+            .arg(self.dir.join("danm"))
+            .process_group(0);
         let container = format!("c-{pod}");
-        self.start_by(command, &self.conf, verb, (pod, &container), &self.bed.path)
-            .wait_with_output()
-            .unwrap()
+        let child = self.start_by(command, &self.conf, verb, (pod, &container), &self.bed.path);
+        kill_at_message(&child, nth)
     }
 
     /// Changes a ClusterNetwork as another client does.
