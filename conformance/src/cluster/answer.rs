@@ -12,9 +12,10 @@ use hyper::body::Incoming;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::fault::Effect;
+use super::held::Place;
 use super::path::{self, Target};
 use super::request::{Credential, Request};
 use super::selector::Selector;
@@ -39,13 +40,16 @@ pub(super) async fn answer(
 ) -> Result<Response<Content>, Infallible> {
     let (request, oversized) = read(request, &connection, &shared).await;
     locked(&shared.log).push(request.clone());
-    let effects: Vec<_> = {
+    let (effects, held) = {
         let at = request.query_path();
         let mut faults = locked(&shared.faults);
-        faults
+        let struck = faults
             .iter_mut()
-            .filter_map(|fault| fault.strike(&request.method, &at))
-            .collect()
+            .filter_map(|fault| fault.strike(&request.method, &at));
+        let effects: Vec<_> = struck.collect();
+        // Before the faults can be taken back.
+        let held = effects.contains(&Effect::Held).then(|| shared.held.take());
+        (effects, held)
     };
     let mut forced = None;
     for effect in &effects {
@@ -67,10 +71,12 @@ pub(super) async fn answer(
         None => {
             let outcome = match permitted(&request, oversized) {
                 Err(status) => Err(status),
-                Ok(()) if effects.contains(&Effect::Held) => {
-                    carried_out_later(request.clone(), Arc::clone(&shared)).await
-                }
-                Ok(()) => carried_out(&request, &shared).await,
+                Ok(()) => match held {
+                    Some(held) => {
+                        carried_out_later(held, request.clone(), Arc::clone(&shared)).await
+                    }
+                    None => carried_out(&request, &shared).await,
+                },
             };
             outcome.unwrap_or_else(|status| refusal(&status))
         }
@@ -100,8 +106,11 @@ async fn carried_out(request: &Request, shared: &Shared) -> Answered {
 }
 
 /// In a task of its own, which does not end with the connection.
-async fn carried_out_later(request: Request, shared: Arc<Shared>) -> Answered {
-    let (place, released) = shared.held.take();
+async fn carried_out_later(
+    (place, released): (Place, oneshot::Receiver<()>),
+    request: Request,
+    shared: Arc<Shared>,
+) -> Answered {
     let work = tokio::spawn(async move {
         let _ = released.await;
         let answered = carried_out(&request, &shared).await;

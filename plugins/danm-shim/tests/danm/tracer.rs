@@ -19,7 +19,7 @@ pub(crate) enum End {
 
 /// Lets a process go on that has stopped itself and leads a process group, and kills it at its nth message. Processes that
 /// it starts are not traced. Error: tracing is not possible here.
-pub(crate) fn kill_at_message(stopped: &Child, nth: u32) -> Result<End, Errno> {
+pub(crate) fn kill_at_message(stopped: Child, nth: u32) -> Result<End, Errno> {
     let leader = Pid::from_raw(i32::try_from(stopped.id()).unwrap());
     waitpid(leader, Some(WaitPidFlag::WUNTRACED))?;
     let options =

@@ -291,7 +291,7 @@ impl World {
             .process_group(0);
         let container = format!("c-{pod}");
         let child = self.start_by(command, &self.conf, verb, (pod, &container), &self.bed.path);
-        kill_at_message(&child, nth)
+        kill_at_message(child, nth)
     }
 
     /// Changes a ClusterNetwork as another client does.
