@@ -28,7 +28,7 @@ say = @printf '\n== %s\n'
 
 .PHONY: help
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile packaging/package.mk | expand -t 15
 
 .PHONY: build
 build: setup-build ## the plugins and the installer, static, in target/*/release
@@ -95,6 +95,8 @@ lint: setup-build ## formatting and lints; licences too when cargo-deny is insta
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check licenses bans sources; \
 	 else echo "cargo-deny is not installed: licences and banned crates were not checked"; fi
 
-.PHONY: setup-build setup-demo setup-test
-setup-build setup-demo setup-test: setup-%:
+include packaging/package.mk
+
+.PHONY: setup-build setup-demo setup-test setup-package setup-test-packages
+setup-build setup-demo setup-test setup-package setup-test-packages: setup-%:
 	@.ci/setup $*
