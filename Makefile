@@ -7,7 +7,9 @@ HOST    := $(shell uname -m)-unknown-linux
 # Static either way; musl starts faster. Where its target can't be had, the C library is linked in. Asked when it is
 # needed and not before: the set-up may have added the target in this very run.
 TARGET  ?= $(HOST)-$(if $(shell rustup target list --installed 2>/dev/null | grep -x $(HOST)-musl),musl,gnu)
-STATIC = $(if $(findstring gnu,$(TARGET)),CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS=-Ctarget-feature=+crt-static)
+# Neither this folder nor the user's shows in a program: two builds of one source are the same, byte by byte.
+STATIC = CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS="$(if $(findstring gnu,$(TARGET)),-Ctarget-feature=+crt-static )$(REMAP)"
+REMAP  = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-path-prefix=$(CURDIR)=/src
 CARGO_TARGET_DIR ?= target
 RELEASE = $(CARGO_TARGET_DIR)/$(TARGET)/release
 DESTDIR ?=
