@@ -66,13 +66,14 @@ demo: setup-demo build harness ## pods with annotations get a second interface f
 	@docs/demo.sh $(RELEASE) samplepod3
 
 .PHONY: test
-test: setup-test build harness ## all tests: units, binaries, and the suite over our plugins and the Go ones
+test: setup-test build harness ## all tests: units, binaries, the suite over our plugins and the Go ones, the packages
 	$(say) "unit and binary tests"
 	@NO_SKIP=1 cargo test --quiet --locked --workspace $(IN_LAB:%=--exclude %)
 	$(say) "unit and binary tests on another kernel, whose links this one lacks: $(or $(IN_LAB),none)"
 	@$(if $(IN_LAB),conformance/lab/test.sh)
 	@$(if $(IN_LAB),NO_SKIP=1 $(RUNNER)=$(LAB) cargo test --quiet --locked $(IN_LAB:%=-p %))
 	@$(MAKE) --no-print-directory -j2 suite-kernel suite-lab
+	@$(MAKE) --no-print-directory test-packages
 
 # The suite over our plugins and over the Go ones with their known deviations; the two kernels work side by side.
 .PHONY: suite-kernel suite-lab

@@ -2,7 +2,7 @@
 # The main job on real input: a pod with an annotation gets a second interface from multus, uses it, and loses it again.
 # Everything is read as it stands in docs/examples: the node's 00-multus.conf, the pod, and the attachment it names.
 # Usage: docs/demo.sh FOLDER POD
-#   FOLDER  the plugins, and cni-conformance, which plays the API server
+#   FOLDER  the plugins; cni-conformance, which plays the API server, lies there too or on the PATH
 #   POD     samplepod (a macvlan attachment) or samplepod3 (an ipvlan attachment)
 # DEMO_PLUGINS: a folder whose plugins are used instead, where it has them; multus is always FOLDER's.
 # It makes a world of its own (namespaces for network and mounts, or another kernel where this one lacks such links);
@@ -11,6 +11,8 @@ set -eu
 cd "$(dirname "$0")/.."
 plugins=$(realpath "$1")
 pod=$2
+suite=$plugins/cni-conformance
+[ -x "$suite" ] || suite=cni-conformance
 
 step() { printf '\n== %s\n' "$*"; }
 run() { printf '$ %s\n' "$*"; "$@"; }
@@ -64,7 +66,7 @@ objects="docs/examples/$kind.yaml docs/examples/$pod.yaml"
 kubeconfig=/etc/cni/net.d/multus.d/multus.kubeconfig
 mkfifo /run/until-the-end /run/ready
 # shellcheck disable=SC2086
-"$plugins/cni-conformance" api-server $(printf -- '--objects %s ' $objects) --kubeconfig "$kubeconfig" \
+"$suite" api-server $(printf -- '--objects %s ' $objects) --kubeconfig "$kubeconfig" \
     </run/until-the-end >/run/ready &
 server=$!
 # Should this script be ended early, the server ends with its pipe.

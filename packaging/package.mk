@@ -26,5 +26,5 @@ rpm: stage ## RPM packages, in dist/
 	@MAINTAINER='$(MAINTAINER)' packaging/rpm/build $(STAGE) $(DIST) $(ARCH) $(VERSION) $(PACKAGES)
 
 .PHONY: test-packages
-test-packages: deb rpm setup-test-packages ## lint the packages; install, upgrade, remove them in roots of their own
-	@packaging/test/run $(STAGE) $(DIST) $(ARCH) $(VERSION) $(PACKAGES)
+test-packages: setup-test-packages deb rpm ## the packages: linted, built again, installed and removed beside others in roots of their own
+	@MAINTAINER='$(MAINTAINER)' packaging/test/run $(STAGE) $(DIST) $(TARGET) $(VERSION) $(PACKAGES)

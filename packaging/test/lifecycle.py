@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 """Installs, upgrades, downgrades and removes our package and one like kubernetes-cni in every order, in a root of its own.
 
-Usage: lifecycle.py deb|rpm ROOT FOLDER
+Usage: lifecycle.py deb|rpm FOLDER       (run by packaging/test/root)
 
-FOLDER holds the packages: ours-1, ours-2, theirs-1, theirs-2 with the ending .deb or .rpm. After each step every name in
-/opt/cni/bin holds what it should, byte by byte. While a step runs, a plugin is started over and over, and another one, started
-before it, waits for its request: the first always finds a whole file, the second comes to its end.
+FOLDER holds the packages: ours-1, ours-2, kubernetes-cni-1, kubernetes-cni-2 with the ending .deb or .rpm, for deb the
+distribution's own containernetworking-plugins, for rpm system-1. After each step every name in /opt/cni/bin holds what it
+should, byte by byte. While a step runs, a plugin is started over and over, and another one, started before it, waits for its
+request: the first always finds a whole file, the second comes to its end.
 """
 import collections
 import hashlib
@@ -18,10 +19,11 @@ import subprocess
 import sys
 import threading
 
-FAMILY, ROOT, FOLDER = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
-OURS, THEIRS = "cni-plugins-rs", "kubernetes-cni"
+FAMILY, FOLDER, ROOT = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(os.environ["ROOT"])
+OURS, THEIRS, DISTRIBUTION = "cni-plugins-rs", "kubernetes-cni", "containernetworking-plugins"
 BIN = ROOT / "opt/cni/bin"
 STATE = ROOT / "var/lib" / OURS
+PORT = {"hostPort": 18080, "containerPort": 80, "protocol": "tcp"}
 KEPT = ("var/lib/cni/networks/net/10.1.2.3", "var/lib/cni/results/net-pod-eth0", "var/lib/cni/multus/pod")
 
 
@@ -110,7 +112,7 @@ class Node:
         self.ours = self.theirs = 0
         self.below = {}
         self.brings = {name: unpacked(name, f"usr/libexec/{OURS}/bin") for name in ("ours-1", "ours-2")}
-        self.brings |= {name: unpacked(name, "opt/cni/bin") for name in ("theirs-1", "theirs-2")}
+        self.brings |= {name: unpacked(name, "opt/cni/bin") for name in (f"{THEIRS}-1", f"{THEIRS}-2")}
         self.calls = 0
 
     def step(self, package, version):
@@ -126,7 +128,7 @@ class Node:
             waiting = subprocess.Popen([BIN / name], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
             caller.start()
         if version:
-            self.manager.install(f"{package}-{version}")
+            self.manager.install(f"{'ours' if package == 'ours' else THEIRS}-{version}")
         else:
             self.manager.remove(OURS if package == "ours" else THEIRS)
         if busy:
@@ -140,7 +142,7 @@ class Node:
             self.ours = version
         else:
             self.theirs = version
-            self.below = dict(self.brings[f"theirs-{version}"]) if version else {}
+            self.below = dict(self.brings[f"{THEIRS}-{version}"]) if version else {}
         self.check(f"{before} -> {package} {version}")
 
     def check(self, what):
@@ -239,6 +241,76 @@ class Node:
         shutil.rmtree(real)
         shutil.rmtree(ROOT / "opt/cni", ignore_errors=True)
 
+    def beside_the_distribution(self):
+        """/opt/cni/bin leads to the folder of the distribution's own package; both come and go in every order."""
+        real = ROOT / "usr/lib/cni"
+        theirs = unpacked(DISTRIBUTION, "usr/lib/cni")
+        BIN.parent.mkdir(parents=True)
+        BIN.symlink_to("/usr/lib/cni")
+        for first, last in itertools.product((OURS, DISTRIBUTION), repeat=2):
+            second, gone_first = ({OURS, DISTRIBUTION} - {name} for name in (first, last))
+            there = set()
+            for package, comes in ((first, True), (*second, True), (*gone_first, False), (last, False)):
+                self.manager.install("ours-1" if package == OURS else package) if comes else self.manager.remove(package)
+                there = there | {package} if comes else there - {package}
+                expected = (theirs if DISTRIBUTION in there else {}) | (self.brings["ours-1"] if OURS in there else {})
+                found = {path.name: checksum(path) for path in real.iterdir()} if real.exists() else {}
+                assert found == expected, f"{first} first, {last} last, with {there or 'none'}: {found.keys() ^ expected.keys()}"
+                if DISTRIBUTION in there:
+                    changed = call("dpkg", "--root", ROOT, "--verify", DISTRIBUTION)
+                    assert not changed, f"dpkg finds the files of {DISTRIBUTION} changed: {changed}"
+        self.manager.purge(OURS)
+        shutil.rmtree(BIN.parent)
+
+    def running_pod(self):
+        """What a pod has, given by one implementation, is the same after each change, and the other one takes it away."""
+        pod = ROOT / "run/pod"
+        pod.touch()
+        call("unshare", f"--net={pod}", "true")
+        call(*"ip link add parent0 type veth peer name wire0".split())
+        call(*"ip link set parent0 up".split())
+        ipam = {"type": "host-local", "subnet": "10.9.8.0/24"}
+        plugins = [
+            {"type": "macvlan", "master": "parent0", "ipam": ipam},
+            {"type": "portmap", "backend": "iptables", "runtimeConfig": {"portMappings": [PORT]}},
+        ]
+
+        def chain(verb, plugins):
+            result = None
+            for plugin in plugins:
+                request = {"cniVersion": "1.0.0", "name": "lifecycle", **plugin} | ({"prevResult": result} if result else {})
+                env = {"CNI_COMMAND": verb, "CNI_CONTAINERID": "pod", "CNI_NETNS": "/run/pod", "CNI_IFNAME": "eth0"}
+                env |= {"CNI_PATH": "/opt/cni/bin", "PATH": os.environ["PATH"]}
+                done = subprocess.run(
+                    ("chroot", ROOT, f"/opt/cni/bin/{plugin['type']}"),
+                    **{"input": json.dumps(request).encode(), "env": env, "capture_output": True, "timeout": 30},
+                )
+                assert done.returncode == 0, f"{verb} {plugin['type']}: {done}"
+                result = json.loads(done.stdout) if done.stdout else None
+            return result
+
+        def has():
+            leases = {path: path.read_bytes() for path in (ROOT / "var/lib/cni/networks/lifecycle").glob("10.*")}
+            rules = [line for line in call("chroot", ROOT, "iptables-save").splitlines() if "10.9.8." in line]
+            links = call("nsenter", f"--net={pod}", "ip", "-brief", "address")
+            return leases, rules, [line for line in links.splitlines() if line.startswith("eth0")]
+
+        # Made by theirs, taken away by ours; and the other way round.
+        for made_by in ("theirs", "ours"):
+            self.to(0, 1)
+            if made_by == "ours":
+                self.to(1, 1)
+            chain("ADD", plugins)
+            given = has()
+            assert all(given), f"the pod lacks something: {given}"
+            changes = ((1, 1), (2, 1), (1, 1)) if made_by == "theirs" else ((2, 1), (2, 0), (2, 1), (0, 1))
+            for change in changes:
+                self.to(*change)
+                assert has() == given, f"a running pod's has changed with {change}: {given} is {has()}"
+            chain("DEL", plugins[::-1])
+            assert not any(has()), f"DEL left {has()}"
+        self.to(0, 0)
+
     def broken_off(self):
         """A takeover that is killed anywhere is made good by the next one."""
         self.to(1, 0)
@@ -268,12 +340,19 @@ node = Node(Deb() if FAMILY == "deb" else Rpm())
 for name in KEPT:
     (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
     (ROOT / name).write_text("kept")
+if FAMILY == "rpm":
+    node.manager.install("system-1")
 made = node.everywhere()
 node.to(0, 0)
 node.copied_over()
 node.behind_a_link()
 node.broken_off()
+if FAMILY == "deb":
+    node.beside_the_distribution()
+if subprocess.run([pathlib.Path(__file__).parents[2] / "conformance/lab/has-link.sh", "macvlan"]).returncode == 0:
+    node.running_pod()
+else:
+    print(f"{FAMILY}: not asked for: what a running pod has; this kernel has no macvlan")
 for name in KEPT:
     assert (ROOT / name).read_text() == "kept", f"{name} was touched"
-node.manager.purge(OURS) if FAMILY == "deb" else None
 print(f"{FAMILY}: {made} changes of packages in every order, plugins called {node.calls} times meanwhile: as it should be")
