@@ -68,7 +68,7 @@ class Rpm:
 
 def unpacked(name, folder):
     """What a package brings, by name: checksum of each plugin."""
-    into = FOLDER / "unpacked" / name
+    into = ROOT / "unpacked" / name
     into.mkdir(parents=True)
     if FAMILY == "deb":
         call("dpkg-deb", "-x", FOLDER / f"{name}.deb", into)
