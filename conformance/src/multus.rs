@@ -181,22 +181,31 @@ impl<'t> Node<'t> {
         self.change_pod(|pod| pod["metadata"]["annotations"][key] = value.into())
     }
 
+    /// The pod as the server has it.
+    pub fn pod(&self) -> Result<Value, Stop> {
+        let pod = self.cluster.get(POD_PATH);
+        pod.ok_or_else(|| fail("the pod is gone"))
+    }
+
     /// Changes the pod behind the server's back.
     pub fn change_pod(&self, change: impl FnOnce(&mut Value)) -> Verdict {
-        let mut pod = self
-            .cluster
-            .get(POD_PATH)
-            .ok_or_else(|| fail("the pod is gone"))?;
+        let mut pod = self.pod()?;
         change(&mut pod);
         self.cluster.put(pod).map(drop).map_err(fail)
     }
 
+    /// The text of the network-status annotation; empty when there is none.
+    pub fn status_text(&self) -> String {
+        let pod = self.cluster.get(POD_PATH).unwrap_or_default();
+        let text = pod["metadata"]["annotations"][STATUS].as_str();
+        text.unwrap_or_default().to_owned()
+    }
+
     /// The network-status annotation, which must be JSON; null when there is none.
     pub fn status(&self) -> Result<Value, Stop> {
-        let pod = self.cluster.get(POD_PATH).unwrap_or_default();
-        match pod["metadata"]["annotations"][STATUS].as_str() {
-            None => Ok(Value::Null),
-            Some(text) => serde_json::from_str(text)
+        match self.status_text().as_str() {
+            "" => Ok(Value::Null),
+            text => serde_json::from_str(text)
                 .map_err(|error| fail(format!("network-status is no JSON ({error}): {text}"))),
         }
     }
@@ -332,6 +341,18 @@ pub fn result(version: Version, address: &str, gateway: &str) -> Value {
         ip["version"] = "4".into();
     }
     result["ips"] = json!([ip]);
+    result
+}
+
+/// A result as 1.1.0 has it, written down for this version.
+pub fn in_version(version: Version, mut result: Value) -> Value {
+    result["cniVersion"] = version.as_str().into();
+    for ip in result["ips"].as_array_mut().into_iter().flatten() {
+        let is_v6 = ip["address"].as_str().is_some_and(|ip| ip.contains(':'));
+        if version < V1_0_0 {
+            ip["version"] = if is_v6 { "6" } else { "4" }.into();
+        }
+    }
     result
 }
 

@@ -169,7 +169,7 @@ impl NetState {
             routes.extend(
                 list(&found)
                     .iter()
-                    .filter_map(|route| Route::read(route, default)),
+                    .flat_map(|route| Route::read(route, default)),
             );
         }
         routes.sort();
@@ -220,22 +220,30 @@ impl Link {
 }
 
 impl Route {
-    fn read(value: &Value, default: &str) -> Option<Self> {
+    /// One for each next hop; none for what the kernel adds by itself.
+    fn read(value: &Value, default: &str) -> Vec<Self> {
         let text = |key: &str| value.get(key).and_then(Value::as_str);
-        if text("protocol") == Some("kernel") {
-            return None;
-        }
-        let destination = match text("dst")? {
-            "default" => default.to_owned(),
-            dst if dst.contains('/') => dst.to_owned(),
-            dst => format!("{dst}/{}", if default.starts_with(':') { 128 } else { 32 }),
+        let destination = match text("dst") {
+            None => return Vec::new(),
+            Some(_) if text("protocol") == Some("kernel") => return Vec::new(),
+            Some("default") => default.to_owned(),
+            Some(dst) if dst.contains('/') => dst.to_owned(),
+            Some(dst) => format!("{dst}/{}", if default.starts_with(':') { 128 } else { 32 }),
         };
-        Some(Self {
-            destination,
-            gateway: text("gateway").and_then(|gateway| gateway.parse().ok()),
-            link: text("dev").unwrap_or_default().to_owned(),
-            metric: value.get("metric").and_then(Value::as_u64).unwrap_or(0),
-        })
+        let metric = value.get("metric").and_then(Value::as_u64).unwrap_or(0);
+        let through = |hop: &Value| {
+            let text = |key: &str| hop.get(key).and_then(Value::as_str);
+            Self {
+                destination: destination.clone(),
+                gateway: text("gateway").and_then(|gateway| gateway.parse().ok()),
+                link: text("dev").unwrap_or_default().to_owned(),
+                metric,
+            }
+        };
+        match value.get("nexthops") {
+            Some(hops) => list(hops).iter().map(through).collect(),
+            None => vec![through(value)],
+        }
     }
 }
 

@@ -18,8 +18,11 @@ pub mod multus_api;
 pub mod multus_config;
 pub mod multus_del;
 pub mod multus_delegation;
+pub mod multus_events;
 pub mod multus_failure;
 pub mod multus_kill;
+pub mod multus_route;
+pub mod multus_status;
 pub mod multus_verbs;
 pub mod names;
 pub mod output;
@@ -51,6 +54,9 @@ pub const ALL: &[&[Requirement]] = &[
     multus_api::REQUIREMENTS,
     multus_del::REQUIREMENTS,
     multus_verbs::REQUIREMENTS,
+    multus_status::REQUIREMENTS,
+    multus_events::REQUIREMENTS,
+    multus_route::REQUIREMENTS,
     multus_kill::REQUIREMENTS,
 ];
 

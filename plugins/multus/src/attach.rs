@@ -212,6 +212,7 @@ impl Room<'_> {
             true => attachments
                 .iter()
                 .zip(results)
+                .filter(|(_, result)| !result.interfaces.is_empty() || !result.ips.is_empty())
                 .map(|(attachment, result)| added_event(pod, attachment, result))
                 .collect(),
         };

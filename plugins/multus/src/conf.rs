@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cni::json::{Object, Value};
-use cni::{Error, Network};
+use cni::{Error, Network, Seconds};
 use serde::Deserialize;
 
 /// The keys that only multus has. Each is lenient; [`Conf`] has what they mean.
@@ -39,29 +39,14 @@ struct Timeouts {
     readiness: Seconds,
 }
 
-/// A positive number of seconds, at most an hour.
-#[derive(Debug, Clone, Copy)]
-struct Seconds(f64);
-
 impl Default for Timeouts {
     fn default() -> Self {
         Timeouts {
-            api_server: Seconds(10.0),
-            delegate: Seconds(90.0),
-            lock: Seconds(60.0),
-            readiness: Seconds(45.0),
+            api_server: Seconds::whole(10),
+            delegate: Seconds::whole(90),
+            lock: Seconds::whole(60),
+            readiness: Seconds::whole(45),
         }
-    }
-}
-
-impl<'de> Deserialize<'de> for Seconds {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let seconds = f64::deserialize(deserializer)?;
-        if seconds > 0.0 && seconds <= 3600.0 {
-            return Ok(Seconds(seconds));
-        }
-        let why = format!("{seconds} is not more than 0 and at most 3600 seconds");
-        Err(serde::de::Error::custom(why))
     }
 }
 
@@ -123,7 +108,6 @@ impl Conf {
         let given = |text: &String| Some(text.clone()).filter(|t| !t.is_empty());
         let or = |text: &String, default: &str| given(text).unwrap_or_else(|| default.to_owned());
         let conf_dir = given(&keys.conf_dir).or_else(|| given(&keys.cni_conf));
-        let seconds = |Seconds(seconds)| Duration::from_secs_f64(seconds);
         let conf = Conf {
             kubeconfig: given(&keys.kubeconfig).map(PathBuf::from),
             cluster_network: given(&keys.cluster_network),
@@ -145,10 +129,10 @@ impl Conf {
             runtime_config: document(stdin)?
                 .object("runtimeConfig")
                 .map_err(|e| Error::config(format!("LoadNetConf: {e}")))?,
-            api_limit: seconds(keys.timeouts.api_server),
-            delegate_limit: seconds(keys.timeouts.delegate),
-            lock_limit: seconds(keys.timeouts.lock),
-            readiness_limit: seconds(keys.timeouts.readiness),
+            api_limit: keys.timeouts.api_server.duration(),
+            delegate_limit: keys.timeouts.delegate.duration(),
+            lock_limit: keys.timeouts.lock.duration(),
+            readiness_limit: keys.timeouts.readiness.duration(),
         };
         if !conf.cni_dir.is_absolute() {
             let dir = conf.cni_dir.display();

@@ -20,7 +20,7 @@ mod scratch;
 use std::process::ExitCode;
 
 use cni::{Attachment as Valid, Code, Error, Success, Verb, Version};
-use invoke::{ResultCache, Runtime};
+use invoke::{CALLERS, ResultCache, Runtime};
 use skel::{Plugin, Undo};
 
 use attach::Room;
@@ -47,6 +47,7 @@ impl Plugin for Multus {
     const NAME: &'static str = "multus";
 
     fn add(&self, call: &Call, undo: &mut Undo) -> Result<Success, Error> {
+        let callers = callers()?;
         let loading = |e: Error| e.context("Multus: error loading netconf");
         let conf = open(call).map_err(loading)?;
         call.net
@@ -67,11 +68,19 @@ impl Plugin for Multus {
         });
         let cluster = Cluster::open(&conf)?;
         let plan = planner(call, &conf, &args, cluster.as_ref(), false).plan()?;
-        room(call, &conf, &args).add(&plan, cluster.as_ref(), undo)
+        room(call, &conf, &args, callers).add(&plan, cluster.as_ref(), undo)
     }
 
     /// Needs neither pod nor API server nor namespace: what was attached is on record.
     fn del(&self, call: &Call) -> Result<(), Error> {
+        let callers = match callers() {
+            Ok(callers) => callers,
+            Err(e) => {
+                // The ADD was refused for the same reason, and those above have to go on.
+                log::warn!("there is nothing to delete: {e}");
+                return Ok(());
+            }
+        };
         let conf = open(call)?;
         let args = lenient_args(call);
         if let Some(file) = conf.readiness_file.as_ref().filter(|file| !file.exists()) {
@@ -87,7 +96,7 @@ impl Plugin for Multus {
             }
             lock => Some(lock?),
         };
-        let room = room(call, &conf, &args);
+        let room = room(call, &conf, &args, callers);
         let mut known = room.known();
         if known.is_partial {
             known.add(rebuilt(call, &conf, &args));
@@ -96,10 +105,11 @@ impl Plugin for Multus {
     }
 
     fn check(&self, call: &Call) -> Result<(), Error> {
+        let callers = callers()?;
         let conf = open(call)?;
         let args = PodArgs::parse(&call.args)?;
         let _lock = lock::take(&conf.cni_dir, &call.container_id, conf.lock_limit)?;
-        let room = room(call, &conf, &args);
+        let room = room(call, &conf, &args, callers);
         let known = room.known();
         if known.is_partial {
             let id = &call.container_id;
@@ -122,6 +132,7 @@ impl Plugin for Multus {
     }
 
     fn gc(&self, call: &Call, valid: &[Valid]) -> Result<(), Error> {
+        let callers = callers()?;
         let conf = open(call)?;
         let args = PodArgs::default();
         let cluster = Cluster::open(&conf).unwrap_or_else(|e| {
@@ -133,7 +144,7 @@ impl Plugin for Multus {
             log::warn!("{e}");
             Vec::new()
         });
-        let room = room(call, &conf, &args);
+        let room = room(call, &conf, &args, callers);
         collect::gc(&room, &conf, &of_node, valid)
     }
 
@@ -142,6 +153,7 @@ impl Plugin for Multus {
             code: Code::NotAvailable,
             ..e
         };
+        let callers = callers()?;
         let conf = open(call)?;
         if let Some(file) = conf.readiness_file.as_ref().filter(|file| !file.exists()) {
             let why = format!("readinessindicatorfile @ {} is not there", file.display());
@@ -160,7 +172,7 @@ impl Plugin for Multus {
         }
         let planner = planner(call, &conf, &args, cluster.as_ref(), false);
         let networks = planner.of_configuration().map_err(unavailable)?;
-        let room = room(call, &conf, &args);
+        let room = room(call, &conf, &args, callers);
         for attachment in &networks {
             room.runtime
                 .judge(&attachment.network)
@@ -169,6 +181,11 @@ impl Plugin for Multus {
         }
         Ok(())
     }
+}
+
+/// What delegates are told of those above them. Errors, code 7: multus is among those itself.
+fn callers() -> Result<String, Error> {
+    invoke::called_by(&skel::variable(CALLERS), Multus::NAME)
 }
 
 /// Reads the configuration and starts logging as it says.
@@ -198,12 +215,13 @@ fn planner<'a>(
     }
 }
 
-fn room<'a>(call: &'a Call, conf: &'a Conf, args: &'a PodArgs) -> Room<'a> {
+fn room<'a>(call: &'a Call, conf: &'a Conf, args: &'a PodArgs, callers: String) -> Room<'a> {
     Room {
         runtime: Runtime {
             path: conf.plugin_path(&call.path),
             cache: ResultCache::new(&conf.cni_dir).or(OLD_RESULTS),
             limit: conf.delegate_limit,
+            callers,
         },
         scratch: Scratch::new(&conf.cni_dir),
         container: Container {

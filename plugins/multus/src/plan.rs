@@ -165,7 +165,8 @@ impl Planner<'_> {
             Some(Err(e)) if e.is_temporary() => Err(cluster::error(e)),
             missing => {
                 if let (Some(Err(e)), Some(cluster), Some(pod)) = (missing, self.cluster, pod) {
-                    cluster.report_missing(pod, &e.to_string());
+                    let namespace = &self.conf.multus_namespace;
+                    cluster.report_missing(pod, &missing_network(namespace, name, e));
                 }
                 let network = folder::find(&self.conf.conf_dir, name);
                 network.and_then(from_file).map_err(|e| match missing {
@@ -233,12 +234,14 @@ impl Planner<'_> {
             namespace, name, ..
         } = selection;
         let definition = found.map_err(|e| {
+            let missing = missing_network(namespace, name, &e);
             if e.is_not_found() {
-                cluster.report_missing(pod, &e.to_string());
+                cluster.report_missing(pod, &missing);
             }
-            cluster::error(&e).context(format!(
-                "TryLoadPodDelegates: error in getting k8s network for pod: GetNetworkDelegates: failed getting the delegate: getKubernetesDelegate: cannot find a network-attachment-definition ({name}) in namespace ({namespace})"
-            ))
+            let why = format!(
+                "TryLoadPodDelegates: error in getting k8s network for pod: GetNetworkDelegates: failed getting the delegate: getKubernetesDelegate: {missing}"
+            );
+            Error { msg: why, ..cluster::error(&e) }
         })?;
         let network = self.network_of(&definition)?;
         conf::refuse_recursion(&network)?;
@@ -360,6 +363,11 @@ impl Planner<'_> {
     fn labelled_result<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
         result.map_err(|e| self.labelled(e))
     }
+}
+
+/// What error and event say of a network that the API server does not give.
+fn missing_network(namespace: &str, name: &str, e: &k8s::Error) -> String {
+    format!("cannot find a network-attachment-definition ({name}) in namespace ({namespace}): {e}")
 }
 
 /// A pod that is not there has no networks that could be known: to start it without them is no answer.

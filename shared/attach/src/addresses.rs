@@ -1,14 +1,23 @@
 //! Addresses by the IPAM plugin.
 
+use std::time::Duration;
+
 use cni::{Error, Success};
 use invoke::Delegate;
 use skel::{Call, Undo};
+
+/// How long the IPAM plugin may take for one verb unless `timeouts.delegate` says otherwise: less than a caller waits for
+/// us, so that its failure is told and undone.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The IPAM plugin; without one the interface has no addresses of its own.
 pub(crate) fn ipam<C>(call: &Call<C>) -> Result<Option<Delegate>, Error> {
     match call.net.ipam_kind.as_str() {
         "" => Ok(None),
-        kind => Delegate::find(kind, &call.path).map(Some),
+        kind => {
+            let limit = call.net.delegate_limit.unwrap_or(LIMIT);
+            Delegate::find(kind, &call.path, limit).map(Some)
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! What every plugin reads from its network configuration; its own keys are the plugin's affair.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use crate::json::Value;
-use crate::{Code, Dns, Error, Success, names};
+use crate::{Code, Dns, Error, Seconds, Success, names};
 
 /// The keys of a network configuration that the spec defines for every plugin (section 1).
 #[derive(Debug, Clone, Default)]
@@ -20,6 +22,9 @@ pub struct NetConf {
     pub dns: Dns,
     /// `cni.dev/valid-attachments` of GC. `None` when the runtime sent no list, which is not the same as an empty one.
     pub valid_attachments: Option<Vec<Attachment>>,
+    /// `timeouts.delegate`: how long a plugin that this one calls may take for one verb. Our own key; the originals wait
+    /// for ever.
+    pub delegate_limit: Option<Duration>,
     prev_result: Option<Value>,
 }
 
@@ -42,12 +47,19 @@ struct Wire {
     r#type: String,
     ipam: Ipam,
     dns: Dns,
+    timeouts: Timeouts,
     prev_result: Option<Value>,
     #[serde(rename = "cni.dev/valid-attachments")]
     valid_attachments: Option<Vec<Attachment>>,
     // The name in the 1.1.0 text; runtimes send both.
     #[serde(rename = "cni.dev/attachments")]
     attachments: Option<Vec<Attachment>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Timeouts {
+    delegate: Option<Seconds>,
 }
 
 #[derive(Default, Deserialize)]
@@ -80,6 +92,7 @@ impl NetConf {
             ipam_kind: wire.ipam.r#type,
             dns: wire.dns,
             valid_attachments: wire.valid_attachments.or(wire.attachments),
+            delegate_limit: wire.timeouts.delegate.map(Seconds::duration),
             prev_result: wire.prev_result,
         })
     }
@@ -144,6 +157,16 @@ mod tests {
         };
         let old = r#"{"name":"n","cni.dev/attachments":[{"containerID":"c","ifname":"eth0"}]}"#;
         assert_eq!(list(old), Some(vec![one]));
+    }
+
+    #[test]
+    fn the_limit_of_delegates() {
+        let limit = |text| read(text).map(|conf| conf.delegate_limit);
+        assert_eq!(limit(r#"{"name":"n","timeouts":null}"#).unwrap(), None);
+        let half = limit(r#"{"name":"n","timeouts":{"delegate":0.5}}"#).unwrap();
+        assert_eq!(half, Some(Duration::from_millis(500)));
+        let never = limit(r#"{"name":"n","timeouts":{"delegate":0}}"#).unwrap_err();
+        assert_eq!(never.code, Code::Decoding);
     }
 
     #[test]

@@ -11,15 +11,16 @@ use crate::process::{Answer, Run};
 #[derive(Debug, Clone)]
 pub struct Delegate {
     path: PathBuf,
+    limit: Duration,
 }
 
 impl Delegate {
     /// Finds the plugin of type `kind`: the first `<directory>/<kind>` that is a file, in the order of
-    /// `cni_path` (colon separated).
+    /// `cni_path` (colon separated). Each verb may take `limit`; past it the plugin is ended, and the error has code 11.
     ///
     /// Errors: code 7 for a type that is none (empty, or with a `/`), code 4 for an empty path, 999 when
     /// nothing is found.
-    pub fn find(kind: &str, cni_path: &str) -> Result<Delegate, Error> {
+    pub fn find(kind: &str, cni_path: &str, limit: Duration) -> Result<Delegate, Error> {
         if kind.is_empty() {
             return Err(Error::config("no plugin name provided"));
         }
@@ -35,7 +36,7 @@ impl Delegate {
             .iter()
             .map(|directory| PathBuf::from(directory).join(kind))
             .find(|path| path.is_file())
-            .map(|path| Delegate { path })
+            .map(|path| Delegate { path, limit })
             .ok_or_else(|| {
                 let searched = directories.join(" ");
                 Error::plugin(format!(
@@ -95,7 +96,7 @@ impl Delegate {
 
     /// Runs a verb in this process's own environment: the attachment is the one that this process serves.
     fn forward(&self, verb: Verb, stdin: &[u8]) -> Result<Vec<u8>, Error> {
-        self.run(verb, stdin, &[("CNI_COMMAND", verb.as_str())], None)
+        self.run(verb, stdin, &[("CNI_COMMAND", verb.as_str())])
     }
 
     /// Runs a verb and turns failure into the error that the delegate gave, or into one that says how it went.
@@ -104,14 +105,13 @@ impl Delegate {
         verb: Verb,
         stdin: &[u8],
         environment: &[(&str, &str)],
-        limit: Option<Duration>,
     ) -> Result<Vec<u8>, Error> {
-        let path = &self.path;
+        let Delegate { path, limit } = self;
         let run = Run {
             path,
             stdin,
             environment,
-            limit,
+            limit: *limit,
         };
         let answer = run
             .answer()
@@ -120,7 +120,7 @@ impl Delegate {
             Some(status) if status.success() => Ok(answer.stdout),
             Some(_) => Err(failure(&answer)),
             None => {
-                let (path, limit) = (path.display(), limit.unwrap_or_default());
+                let path = path.display();
                 let why = format!("{path} {verb} did not answer within {limit:?} and was ended");
                 Err(Error::new(Code::TryAgainLater, why))
             }

@@ -11,11 +11,13 @@
 //! from a thread that never leaves the host's. Nothing here is shared between threads but what the caller shares.
 
 mod cache;
+mod callers;
 mod delegate;
 pub mod folder;
 mod process;
 mod runtime;
 
 pub use cache::{Cached, ResultCache};
+pub use callers::{CALLERS, called_by};
 pub use delegate::Delegate;
 pub use runtime::{NotAdded, Parameters, Runtime};

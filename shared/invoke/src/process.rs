@@ -22,8 +22,8 @@ pub(crate) struct Run<'a> {
     pub(crate) stdin: &'a [u8],
     /// Variables that are set in, or replaced in, this process's environment.
     pub(crate) environment: &'a [(&'a str, &'a str)],
-    /// How long it may take. Past it the plugin and what it has started are ended. `None` waits for ever.
-    pub(crate) limit: Option<Duration>,
+    /// How long it may take. Past it the plugin and what it has started are ended.
+    pub(crate) limit: Duration,
 }
 
 /// What a plugin answered.
@@ -71,12 +71,8 @@ impl Run<'_> {
                 other => break other?,
             }
         };
-        let status = match self.limit {
-            None => Some(child.wait()?),
-            Some(limit) => wait_or_end(&mut child, limit)?,
-        };
         let answer = Answer {
-            status,
+            status: wait_or_end(&mut child, self.limit)?,
             stdout: content(&mut stdout)?,
             stderr: content(&mut stderr)?,
         };
@@ -99,11 +95,9 @@ impl Run<'_> {
             .envs(self.environment.iter().copied())
             .stdin(Stdio::from(stdin.try_clone()?))
             .stdout(Stdio::from(stdout.try_clone()?))
-            .stderr(Stdio::from(stderr.try_clone()?));
-        if self.limit.is_some() {
+            .stderr(Stdio::from(stderr.try_clone()?))
             // A group of its own, so that it can be ended with everything it has started.
-            command.process_group(0);
-        }
+            .process_group(0);
         // A runtime that gives up kills this process only. A delegate that lived on would finish its ADD after the
         // runtime's DEL, and what it took would be lost; so it dies with us.
         let die_with_parent = move || {

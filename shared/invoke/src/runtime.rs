@@ -6,7 +6,7 @@ use cni::json::Object;
 use cni::{Attachment, Code, Error, Network, PluginConf, Success, Verb, Version, names};
 
 use crate::cache::written;
-use crate::{Delegate, ResultCache};
+use crate::{CALLERS, Delegate, ResultCache};
 
 /// How plugins are called. It may be used from several threads at once.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub struct Runtime {
     pub cache: ResultCache,
     /// How long one plugin may take for one verb. Past it the plugin and what it has started are ended.
     pub limit: Duration,
+    /// The plugins above, and the one that this is in: see [`crate::called_by`].
+    pub callers: String,
 }
 
 /// One attachment: what the plugins of a network are called with.
@@ -119,7 +121,7 @@ impl Runtime {
         names::network(&network.name)?;
         version_for(Verb::Add, network)?;
         let find = |plugin: &PluginConf| {
-            Delegate::find(&plugin.kind, &self.path)
+            Delegate::find(&plugin.kind, &self.path, self.limit)
                 .map_err(|e| in_list(network, plugin, Verb::Add, e))
         };
         network.plugins.iter().map(find).collect()
@@ -274,7 +276,7 @@ impl Runtime {
     }
 
     fn call(&self, verb: Verb, kind: &str, stdin: &[u8], of: &Parameters) -> Result<(), Error> {
-        let delegate = Delegate::find(kind, &self.path)?;
+        let delegate = Delegate::find(kind, &self.path, self.limit)?;
         self.run(&delegate, verb, stdin, of).map(drop)
     }
 
@@ -293,8 +295,9 @@ impl Runtime {
             ("CNI_IFNAME", &of.ifname),
             ("CNI_ARGS", &args),
             ("CNI_PATH", &self.path),
+            (CALLERS, &self.callers),
         ];
-        delegate.run(verb, stdin, &environment, Some(self.limit))
+        delegate.run(verb, stdin, &environment)
     }
 }
 

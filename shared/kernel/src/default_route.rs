@@ -4,8 +4,10 @@ use std::net::IpAddr;
 
 use cni::Route;
 use ipnetwork::IpNetwork;
+use netlink_packet_core::NLM_F_CREATE;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteProtocol,
+    RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
@@ -49,10 +51,30 @@ impl Rtnl {
         }
     }
 
-    /// Removes the default routes of a family in the main table that lead through other links than `name`.
+    /// Removes the ways of a family's default routes in the main table that lead through other links than `name`.
     pub fn keep_default_route(&mut self, name: &str, is_v6: bool) -> Result<(), Error> {
         let link = self.link(name)?.index;
-        self.remove_default_routes(is_v6, |hops| hops.iter().all(|hop| hop.link == link))
+        let mut requests = Vec::new();
+        for mut entry in self.default_routes(is_v6)? {
+            let (own, others): (Vec<Hop>, Vec<Hop>) =
+                entry.hops.iter().partition(|hop| hop.link == link);
+            if others.is_empty() {
+                continue;
+            }
+            // Default routes of two networks are one route to IPv6, whose ways can go one by one; those of IPv4 go
+            // together.
+            if is_v6 && !own.is_empty() {
+                entry.hops = others;
+                requests.push(delete(&entry));
+                continue;
+            }
+            requests.push(delete(&entry));
+            if !own.is_empty() {
+                entry.hops = own;
+                requests.push(restore(&entry));
+            }
+        }
+        self.apply(requests)
     }
 
     fn remove_default_routes(
@@ -60,9 +82,21 @@ impl Rtnl {
         is_v6: bool,
         stays: impl Fn(&[Hop]) -> bool,
     ) -> Result<(), Error> {
-        let routes = self.routes(is_v6)?.into_iter();
-        let defaults = routes.filter(|r| r.table == MAIN && r.dst.prefix() == 0);
-        let requests: Vec<Request> = defaults.filter(|r| !stays(&r.hops)).map(delete).collect();
+        let defaults = self.default_routes(is_v6)?;
+        let others = defaults.iter().filter(|entry| !stays(&entry.hops));
+        let requests = others.map(delete).collect();
+        self.apply(requests)
+    }
+
+    /// Those of the main table.
+    fn default_routes(&mut self, is_v6: bool) -> Result<Vec<Entry>, Error> {
+        let mut routes = self.routes(is_v6)?;
+        routes.retain(|route| route.table == MAIN && route.dst.prefix() == 0);
+        Ok(routes)
+    }
+
+    /// A route that went by itself is no failure.
+    fn apply(&mut self, requests: Vec<Request>) -> Result<(), Error> {
         let refusals = self.batch(requests);
         match refusals.into_iter().find(|r| !r.error.is(Errno::ESRCH)) {
             Some(refusal) => Err(refusal.error.context("failed to remove a default route")),
@@ -72,16 +106,36 @@ impl Rtnl {
 }
 
 /// Asks to delete a route, by all that tells it from others to the same destination.
-fn delete(entry: Entry) -> Request {
+fn delete(entry: &Entry) -> Request {
+    let mut message = message(entry);
+    message.header.kind = RouteType::Unspec;
+    // "Nowhere" stands for any scope here.
+    message.header.scope = RouteScope::NoWhere;
+    Request {
+        message: RouteNetlinkMessage::DelRoute(message),
+        flags: 0,
+    }
+}
+
+/// Asks to make a default route as it was, with the ways that are left.
+fn restore(entry: &Entry) -> Request {
+    let mut message = message(entry);
+    message.header.kind = RouteType::Unicast;
+    message.header.protocol = RouteProtocol::Boot;
+    message.header.scope = RouteScope::from(entry.scope);
+    Request {
+        message: RouteNetlinkMessage::NewRoute(message),
+        flags: NLM_F_CREATE,
+    }
+}
+
+fn message(entry: &Entry) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = match entry.dst.is_ipv6() {
         false => AddressFamily::Inet,
         true => AddressFamily::Inet6,
     };
     message.header.table = RouteHeader::RT_TABLE_MAIN;
-    message.header.kind = RouteType::Unspec;
-    // "Nowhere" stands for any scope here.
-    message.header.scope = RouteScope::NoWhere;
     let gateway = |hop: &Hop| {
         hop.gateway.map(|gateway| match gateway {
             IpAddr::V4(ip) => RouteAttribute::Gateway(RouteAddress::Inet(ip)),
@@ -108,8 +162,5 @@ fn delete(entry: Entry) -> Request {
         let priority = RouteAttribute::Priority(entry.priority);
         message.attributes.push(priority);
     }
-    Request {
-        message: RouteNetlinkMessage::DelRoute(message),
-        flags: 0,
-    }
+    message
 }

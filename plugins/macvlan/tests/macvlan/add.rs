@@ -336,6 +336,20 @@ fn killed_while_ipam_works() {
 }
 
 #[test]
+fn an_ipam_plugin_that_hangs_is_ended() {
+    let plugin = Plugin::new().ipam("sleep 1000");
+    let conf = conf(&format!(r#"{IPAM},"timeouts":{{"delegate":0.5}}"#));
+    let (code, msg) = plugin.error("ADD", &conf);
+    assert_eq!(code, 11, "{msg}");
+    assert!(
+        msg.contains("/ipam ADD did not answer within 500ms"),
+        "{msg}"
+    );
+    assert_eq!(plugin.calls(), ["ADD link", "DEL link"]);
+    assert!(!plugin.has_link());
+}
+
+#[test]
 fn typing_errors_are_pointed_out() {
     let plugin = Plugin::new();
     let answer = plugin.run("ADD", &conf(r#""mtus":1400,"vlan":5"#));

@@ -5,7 +5,7 @@
 #[path = "../../../../shared/kernel/tests/kernel/bed.rs"]
 mod bed;
 mod default_network;
-mod routes;
+mod recursion;
 mod selection;
 mod status;
 mod world;

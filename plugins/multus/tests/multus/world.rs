@@ -69,14 +69,6 @@ impl World {
         cluster
             .write_kubeconfig(&kubeconfig, &cluster.token_user())
             .unwrap();
-        for number in 1..5 {
-            let path = dir.join(format!("bin/net{number}"));
-            let text = SCRIPT.replace('@', dir.to_str().unwrap());
-            let text = text.replace("netN", &format!("net{number}"));
-            let text = text.replace("10.N.", &format!("10.{number}."));
-            fs::write(&path, text.replace(":0N", &format!(":0{number}"))).unwrap();
-            fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
-        }
         let conf = json!({
             "cniVersion": "1.0.0",
             "name": "multus-cni-network",
@@ -93,6 +85,12 @@ impl World {
             dir,
             conf,
         };
+        for number in 1..5 {
+            let text = SCRIPT.replace("netN", &format!("net{number}"));
+            let text = text.replace("10.N.", &format!("10.{number}."));
+            let text = text.replace(":0N", &format!(":0{number}"));
+            world.plugin(&format!("net{number}"), &text);
+        }
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "samplepod"}});
         world.cluster.put(pod).unwrap();
         for name in ["net2", "net3"] {
@@ -103,6 +101,13 @@ impl World {
             );
         }
         world
+    }
+
+    /// A plugin that is this script, in which `@` is the folder of this world.
+    pub(crate) fn plugin(&self, kind: &str, script: &str) {
+        let path = self.dir.join("bin").join(kind);
+        fs::write(&path, script.replace('@', self.dir.to_str().unwrap())).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
     }
 
     /// A NetworkAttachmentDefinition.

@@ -3,8 +3,12 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use invoke::Delegate;
+
+/// Longer than any of these plugins takes.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// A folder with plugins in it, removed at the end.
 pub(crate) struct Bin(pub(crate) PathBuf);
@@ -29,7 +33,7 @@ impl Bin {
     }
 
     pub(crate) fn find(&self, kind: &str) -> Delegate {
-        Delegate::find(kind, self.path()).unwrap()
+        Delegate::find(kind, self.path(), LIMIT).unwrap()
     }
 
     pub(crate) fn read(&self, name: &str) -> String {

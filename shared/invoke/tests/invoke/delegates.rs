@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cni::{Code, Error};
 use invoke::Delegate;
 
-use crate::bin::Bin;
+use crate::bin::{Bin, LIMIT};
 
 const OK: &str = r#"echo '{"ips":[{"address":"10.0.0.2/24"}]}'"#;
 
@@ -22,13 +22,13 @@ fn the_first_directory_that_has_it_wins() {
     let (one, two) = (Bin::new("one"), Bin::new("two").script("ipam", OK));
     fs::create_dir(one.0.join("ipam")).unwrap();
     let path = format!("/nowhere:{}:{}", one.path(), two.path());
-    let found = Delegate::find("ipam", &path).unwrap();
+    let found = Delegate::find("ipam", &path, LIMIT).unwrap();
     assert_eq!(found.add_ipam(b"{}", "1.0.0").unwrap().ips.len(), 1);
 }
 
 #[test]
 fn what_is_not_found_is_told_with_the_originals_words() {
-    let msg = |kind, path| Delegate::find(kind, path).unwrap_err().msg;
+    let msg = |kind, path| Delegate::find(kind, path, LIMIT).unwrap_err().msg;
     assert_eq!(msg("", "/a"), "no plugin name provided");
     assert_eq!(
         msg("../host-local", "/a"),
@@ -40,7 +40,7 @@ fn what_is_not_found_is_told_with_the_originals_words() {
     );
     assert!(msg("nosuch", "").starts_with("no paths provided"));
     for directory in [".", ".."] {
-        assert!(Delegate::find(directory, "/tmp").is_err());
+        assert!(Delegate::find(directory, "/tmp", LIMIT).is_err());
     }
 }
 

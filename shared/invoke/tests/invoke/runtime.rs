@@ -30,6 +30,7 @@ fn runtime(bin: &Bin) -> Runtime {
         path: bin.path().to_owned(),
         cache: ResultCache::new(bin.path()),
         limit: Duration::from_secs(20),
+        callers: "above:me".into(),
     }
 }
 
@@ -74,7 +75,7 @@ fn add_in_order_and_del_in_reverse_with_all_that_belongs() {
     assert_eq!(
         bin.read("ADD.three.env"),
         format!(
-            "CNI_ARGS=IgnoreUnknown=1;A=b\nCNI_COMMAND=ADD\nCNI_CONTAINERID=c1\nCNI_IFNAME=eth0\n\
+            "CNI_ARGS=IgnoreUnknown=1;A=b\nCNI_CALLERS=above:me\nCNI_COMMAND=ADD\nCNI_CONTAINERID=c1\nCNI_IFNAME=eth0\n\
              CNI_NETNS=/run/netns/pod\nCNI_PATH={}\n",
             bin.path()
         )

@@ -88,6 +88,28 @@ fn a_networks_own_default_is_kept() {
     );
 }
 
+/// Two networks with a default route each: IPv6 makes one route of them, and IPv4 if somebody asks for it.
+#[test]
+fn of_a_route_with_several_ways_the_networks_own_is_kept() {
+    let bed = bed();
+    bed.in_pod("ip -6 route append default via fd02::1 dev net1");
+    bed.in_pod(
+        "ip route replace default metric 7 nexthop via 10.0.1.1 dev eth0 nexthop via 10.0.2.9 dev net1",
+    );
+    for is_v6 in [false, true] {
+        bed.pod(|rtnl| rtnl.keep_default_route("net1", is_v6))
+            .unwrap();
+    }
+    assert_eq!(
+        defaults(&bed),
+        [
+            "default via 10.0.2.9 dev net1",
+            "default via fd02::1 dev net1"
+        ]
+    );
+    assert!(bed.in_pod("ip route show default").contains("metric 7"));
+}
+
 #[test]
 fn a_gateway_out_of_reach_is_told() {
     let bed = bed();
