@@ -3,11 +3,19 @@
 PLUGINS := $(notdir $(patsubst %/,%,$(wildcard plugins/*/)))
 # Runs in a DaemonSet and puts the plugins on nodes; no plugin itself.
 INSTALLER := multus-installer
-HOST    := $(shell uname -m)-unknown-linux
+MACHINE := $(shell uname -m)
 # Static either way; musl starts faster. Where its target can't be had, the C library is linked in. Asked when it is
 # needed and not before: the set-up may have added the target in this very run.
-TARGET  ?= $(HOST)-$(if $(shell rustup target list --installed 2>/dev/null | grep -x $(HOST)-musl),musl,gnu)
-STATIC = $(if $(findstring gnu,$(TARGET)),CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS=-Ctarget-feature=+crt-static)
+target_of = $(1)-unknown-linux-$(if $(shell rustup target list --installed 2>/dev/null | grep -x $(1)-unknown-linux-musl),musl,gnu)
+TARGET  ?= $(call target_of,$(MACHINE))
+ARCH     = $(firstword $(subst -, ,$(TARGET)))
+# For another architecture than this machine's, Debian's cross compiler links, and compiles the C in ring. Its headers are
+# those of glibc, whose checked variants of functions musl doesn't have.
+CROSS    = $(if $(filter-out $(MACHINE),$(ARCH)),$(call cross,$(ARCH)-linux-gnu-gcc,$(subst -,_,$(TARGET))))
+cross    = CARGO_TARGET_$(shell echo $(2) | tr a-z A-Z)_LINKER=$(1) CC_$(2)=$(1) CFLAGS_$(2)=-U_FORTIFY_SOURCE
+# Neither this folder nor the user's shows in a program: two builds of one source are the same, byte by byte.
+STATIC = CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS="$(if $(findstring gnu,$(TARGET)),-Ctarget-feature=+crt-static )$(REMAP)"
+REMAP  = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-path-prefix=$(CURDIR)=/src
 CARGO_TARGET_DIR ?= target
 RELEASE = $(CARGO_TARGET_DIR)/$(TARGET)/release
 DESTDIR ?=
@@ -30,19 +38,19 @@ say = @printf '\n== %s\n'
 
 .PHONY: help
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile packaging/package.mk | expand -t 15
 
 .PHONY: build
 build: setup-build ## the plugins and the installer, static, in target/*/release
 	$(say) "building $(PLUGINS) $(INSTALLER) for $(TARGET)"
 	@# One run for each: built together they would share the features that any one of them asks for.
-	@for plugin in $(PLUGINS) $(INSTALLER); do $(STATIC) cargo build --quiet --locked --release --target $(TARGET) -p $$plugin || exit; done
+	@for plugin in $(PLUGINS) $(INSTALLER); do $(STATIC) $(CROSS) cargo build --quiet --locked --release --target $(TARGET) -p $$plugin || exit; done
 	@cd $(RELEASE) && ls -l $(PLUGINS) $(INSTALLER) | awk '{ printf "%-16s %7.2f MB\n", $$9, $$5 / 1e6 }'
 
 .PHONY: harness
 harness: setup-build ## the conformance suite
 	$(say) "building the conformance suite"
-	@$(STATIC) cargo build --quiet --locked --release --target $(TARGET) -p cni-conformance
+	@$(STATIC) $(CROSS) cargo build --quiet --locked --release --target $(TARGET) -p cni-conformance
 
 .PHONY: install
 install: build ## the plugins into $(DESTDIR)/opt/cni/bin
@@ -62,7 +70,7 @@ demo: setup-demo build harness ## the pods of docs/examples get the interfaces t
 	@docs/demo.sh $(RELEASE) samplepod-danm samplepod3
 
 .PHONY: test
-test: setup-test build harness ## all tests: units, binaries, and the suite over our plugins and the Go ones
+test: setup-test build harness ## all tests: units, binaries, the suite over our plugins and the Go ones, the packages
 	$(say) "unit and binary tests"
 	@NO_SKIP=1 cargo test --quiet --locked --workspace $(IN_LAB:%=--exclude %)
 	$(say) "unit and binary tests on another kernel, whose links this one lacks: $(or $(IN_LAB),none)"
@@ -73,6 +81,7 @@ test: setup-test build harness ## all tests: units, binaries, and the suite over
 	$(say) "the walk of the demo: our multus with the Go plugins, and under a runtime that knows only lists"
 	@DEMO_PLUGINS=$(GO_PLUGINS) $(call walk,$(RELEASE)/walk-go.log)
 	@DEMO_RUNTIME=conflist $(call walk,$(RELEASE)/walk-conflist.log)
+	@$(MAKE) --no-print-directory test-packages
 
 # The suite over our plugins and over the Go ones with their known deviations; the two kernels work side by side.
 .PHONY: suite-kernel suite-lab
@@ -103,6 +112,8 @@ lint: setup-build ## formatting and lints; licences too when cargo-deny is insta
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check licenses bans sources; \
 	 else echo "cargo-deny is not installed: licences and banned crates were not checked"; fi
 
-.PHONY: setup-build setup-demo setup-test
-setup-build setup-demo setup-test: setup-%:
+include packaging/package.mk
+
+.PHONY: setup-build setup-demo setup-test setup-package setup-test-packages
+setup-build setup-demo setup-test setup-package setup-test-packages: setup-%:
 	@.ci/setup $*

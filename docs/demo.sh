@@ -3,7 +3,7 @@
 # Everything is read as it stands in docs/examples: the node's configuration, the pods, and the networks they name. What the
 # pods then have is compared with docs/examples/ip-addr-POD.txt, where the same pods ran on a cluster.
 # Usage: docs/demo.sh FOLDER POD...
-#   FOLDER  the plugins, and cni-conformance, which plays the API server
+#   FOLDER  the plugins; cni-conformance, which plays the API server, lies there too or on the PATH
 #   POD     samplepod: multus attaches calico and a macvlan network
 #           samplepod-danm: multus calls danm alone, which attaches calico and the ClusterNetwork oampub, an ipvlan network
 #           samplepod3: after samplepod-danm, on the same node: the same, and an ipvlan network from multus
@@ -15,6 +15,8 @@ set -eu
 cd "$(dirname "$0")/.."
 plugins=$(realpath "$1")
 shift
+suite=$plugins/cni-conformance
+[ -x "$suite" ] || suite=cni-conformance
 
 step() { printf '\n== %s\n' "$*"; }
 run() { printf '$ %s\n' "$*"; "$@"; }
@@ -89,7 +91,7 @@ kubeconfig=/etc/cni/net.d/multus.d/multus.kubeconfig
 mkfifo /run/until-the-end /run/ready
 for pod; do objects="$objects docs/examples/$pod.yaml"; done
 # shellcheck disable=SC2046,SC2086
-"$plugins/cni-conformance" api-server $(printf -- '--objects %s ' $objects) --kubeconfig "$kubeconfig" \
+"$suite" api-server $(printf -- '--objects %s ' $objects) --kubeconfig "$kubeconfig" \
     </run/until-the-end >/run/ready &
 server=$!
 # Should this script be ended early, the server ends with its pipe.

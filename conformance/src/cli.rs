@@ -5,38 +5,8 @@ use std::path::PathBuf;
 
 use crate::spec::{Level, Version};
 
-/// What `--help` prints.
-pub const HELP: &str = "\
-Runs CNI plugins as black boxes against the CNI specification.
-
-    cni-conformance --bin-dir DIR [option]... [plugin]...
-    cni-conformance api-server --kubeconfig FILE [--objects FILE...] [--listen ADDRESS:PORT]
-
-Without a plugin, every file in DIR that a profile is known for is asked; without a version, all that it says it speaks.
-Everything happens in network and mount namespaces of the program's own. Of this machine nothing is touched, but
-/run/netns and /var/lib/cni are made (empty) where they don't exist, and for multus the folders of kubelet and its devices.
-
-    --bin-dir DIR        where the plugins lie
-    --cni-version V      ask for this version of the specification only; may be repeated
-    --id PREFIX          ask only requirements whose ID begins so (E, E3); may be repeated
-    --only MUST|SHOULD   ask only requirements of this level
-    --profile FILE       a profile (JSON) for a plugin of your own; may be repeated
-    --known FILE         known deviations (JSON): shown, but no failures
-    --json FILE          write a report, one JSON object a line
-    --list               print the requirements and end
-    --explain ID         print one requirement and end
-    --verbose            print passes, skips and notes too
-    --help               print this and end
-
-api-server is a Kubernetes API server in memory, for plugins that ask one. It holds the objects of the manifests, writes a
-kubeconfig that leads to it, says on stdout that it is ready, and ends at SIGTERM, or when the pipe on its stdin is closed.
-
-    --kubeconfig FILE    the file to write
-    --objects FILE...    manifests, YAML or JSON
-    --listen ADDR:PORT   where to listen; without it, at a free port of 127.0.0.1
-
-Exit status: 0 all MUST and SHOULD are kept, 1 something failed or nothing was asked, 2 the program could not do its work.
-";
+/// What `--help` prints. The manual page and the completions for shells are made from the same file.
+pub const HELP: &str = include_str!("help.txt");
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]

@@ -80,49 +80,8 @@ impl Default for Flags {
     }
 }
 
-pub(crate) const HELP: &str = "\
-multus-installer: puts the CNI plugins on a node, and multus in front of the network that is there.
-
-Runs in a DaemonSet, with the host's folders mounted below /host. It copies the plugins, writes a kubeconfig from the
-service account and a configuration for multus from the first one in the node's folder, then stays and renews both
-whenever the service account's token or that first configuration changes. It ends on SIGTERM.
-
-Where from and to
-  --plugin-dir DIR                    plugins to copy, all of them (/opt/cni/bin)
-  --multus-bin-file FILE              copy only this plugin
-  --skip-multus-binary-copy           copy no plugins
-  --cni-bin-dir DIR                   where plugins go (/host/opt/cni/bin)
-  --cni-conf-dir DIR                  where the configuration and the kubeconfig go (/host/etc/cni/net.d)
-  --multus-autoconfig-dir DIR         where the first configuration is looked for (/host/etc/cni/net.d)
-  --multus-cni-conf-dir DIR           configurations of networks that are files, made if missing; confDir of the
-                                      configuration, without the leading /host (/host/etc/cni/multus/net.d)
-  --service-account-dir DIR           token and ca.crt (/var/run/secrets/kubernetes.io/serviceaccount)
-
-Which configuration
-  --multus-conf-file auto|FILE        generate it, or copy this file (auto)
-  --multus-master-cni-file-name NAME  the file to use instead of the first one
-  --cni-version VERSION               what the first configuration's version has to be
-  --force-cni-version                 make it --cni-version instead
-  --rename-conf-file                  rename the first configuration to NAME.old
-  --cleanup-config-on-exit            remove the generated configuration on SIGTERM
-  --skip-config-watch                 don't follow changes of the first configuration
-
-What multus is told (paths are those of the host)
-  --multus-kubeconfig-file-host FILE  kubeconfig (/etc/cni/net.d/multus.d/multus.kubeconfig)
-  --override-network-name             name: that of the first configuration, not multus-cni-network
-  --namespace-isolation               namespaceIsolation
-  --global-namespaces LIST            globalNamespaces
-  --readiness-indicator-file FILE     readinessindicatorfile
-  --additional-bin-dir DIR            binDir
-  --multus-log-level LEVEL            logLevel: debug, verbose, error or panic
-  --multus-log-file FILE              logFile
-  --multus-log-to-stderr=false        logToStderr
-
-  --help, --version
-
-Flags without a value can be given one: --namespace-isolation=false. Environment: KUBERNETES_SERVICE_HOST,
-KUBERNETES_SERVICE_PORT and KUBERNETES_SERVICE_PROTOCOL (https) are the server in the kubeconfig.
-";
+/// What `--help` prints. The manual page and the completions for shells are made from the same file.
+pub(crate) const HELP: &str = include_str!("help.txt");
 
 /// The levels that multus knows.
 const LOG_LEVELS: [&str; 4] = ["debug", "verbose", "error", "panic"];

@@ -154,7 +154,11 @@ fn the_pods_run_the_installer_with_flags_it_knows_and_the_folders_it_uses() {
     let pod = &set["spec"]["template"]["spec"];
     assert_eq!(pod["tolerations"], json!([{"operator": "Exists"}]));
     let container = &pod["containers"][0];
-    assert_eq!(container["image"], "IMAGE");
+    let image = concat!("cni-plugins-rs:", env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        container["image"], image,
+        "{image} is what make image builds"
+    );
     assert_eq!(strings(&container["command"]), ["multus-installer"]);
     assert!(container["resources"]["limits"]["memory"].is_string());
     let arguments = strings(&container["args"]);
