@@ -7,12 +7,16 @@ use crate::spec::{Level, Version};
 
 /// What `--help` prints. The manual page and the completions for shells are made from the same file.
 pub const HELP: &str = include_str!("help.txt");
+/// What `--version` prints: the name of the program and its version.
+pub const VERSION: &str = concat!("cni-conformance ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     /// `--help`
     Help,
+    /// `--version`
+    Version,
     /// `--list`
     List,
     /// `--explain`
@@ -83,6 +87,7 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Str
         };
         match name.as_str() {
             "--help" | "-h" => return Ok(Command::Help),
+            "--version" => return Ok(Command::Version),
             "--list" => return Ok(Command::List),
             "--explain" => return Ok(Command::Explain(value()?)),
             "--bin-dir" => bin_dir = Some(PathBuf::from(value()?)),

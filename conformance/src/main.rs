@@ -11,6 +11,7 @@ fn main() -> ExitCode {
     }
     let done = cli::parse(std::env::args().skip(1)).and_then(|command| match command {
         Command::Help => Ok(report::text(cli::HELP)),
+        Command::Version => Ok(report::text(cli::VERSION)),
         Command::List => Ok(report::list()),
         Command::Explain(id) => report::explain(&id),
         Command::Run(options) => run::run(&options),

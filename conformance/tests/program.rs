@@ -70,6 +70,10 @@ fn list_and_explain_need_no_plugins() {
     let (status, stdout, _) = run(&["--list"]);
     assert_eq!(status, Some(0));
     assert!(stdout.lines().count() > 60, "{stdout}");
+    assert_eq!(
+        run(&["--version"]).1,
+        concat!("cni-conformance ", env!("CARGO_PKG_VERSION"), "\n")
+    );
     let (status, stdout, _) = run(&["--explain", "e3"]);
     assert_eq!(status, Some(0));
     assert!(
