@@ -7,6 +7,7 @@
 mod bed;
 mod world;
 
+mod access;
 mod addresses;
 mod delegates;
 mod failure;
