@@ -6,29 +6,42 @@ use std::path::{Path, PathBuf};
 
 use cni_conformance::call::Call;
 use cni_conformance::cluster::Cluster;
-use cni_conformance::multus::{NETWORKS, STATUS};
+use cni_conformance::multus::{NETWORKS, STATUS, result};
 use cni_conformance::pod::inside;
-use cni_conformance::spec::Verb;
+use cni_conformance::spec::{V0_3_1, V1_0_0, Verb, Version};
 use serde_json::{Value, json};
 
-use crate::side::Side;
+use crate::side::{MASTER, Side};
 
 /// How a plugin of this kind is told what a pod has. A network is a CNI configuration.
 pub(crate) struct Profile {
     pub(crate) plugin: &'static str,
-    /// Its configuration on this node, where every pod has the first network.
+    /// The plugin and what it has to do, as it is written in the table.
+    pub(crate) what: &'static str,
+    /// What its folders are called.
+    pub(crate) folder: &'static str,
+    /// The `type` of each network of a pod when delegates do nothing.
+    pub(crate) delegates: &'static [&'static str],
+    /// The version that it speaks with its delegates.
+    pub(crate) version: Version,
+    /// What the delegate of the network with this number answers to ADD.
+    pub(crate) answer: fn(usize) -> Value,
+    /// Its configuration on this node.
     config: fn(&Node<'_, '_>) -> Value,
-    /// A network as an object of the API server.
-    network: fn(&Value) -> Value,
-    /// A pod of this name that asks for these networks.
-    pod: fn(&str, &[Value]) -> Value,
-    /// The addresses that a pod has been told.
-    addresses: fn(&Value) -> Vec<String>,
+    /// The networks as objects of the API server.
+    objects: fn(&[Value]) -> Vec<Value>,
+    /// The annotation of a pod that has these networks.
+    annotation: fn(&[Value]) -> (&'static str, String),
 }
 
-/// The plugins that are measured.
-pub(crate) const PROFILES: [Profile; 1] = [Profile {
+/// With a default network for every pod and two that it asks for.
+pub(crate) const MULTUS: Profile = Profile {
     plugin: "multus",
+    what: "multus, 3 networks",
+    folder: "multus",
+    delegates: &["spy-a", "spy-b", "spy-c"],
+    version: V1_0_0,
+    answer: |n| result(V1_0_0, &format!("10.{n}.0.2/24"), &format!("10.{n}.0.1")),
     config: |node| {
         json!({
             "cniVersion": "1.0.0",
@@ -40,36 +53,81 @@ pub(crate) const PROFILES: [Profile; 1] = [Profile {
             "delegates": [node.networks[0]],
         })
     },
-    network: |config| {
-        json!({
-            "apiVersion": "k8s.cni.cncf.io/v1",
-            "kind": "NetworkAttachmentDefinition",
-            "metadata": {"name": config["name"]},
-            "spec": {"config": config.to_string()},
-        })
+    objects: |networks| {
+        let attachment = |config: &Value| {
+            json!({
+                "apiVersion": "k8s.cni.cncf.io/v1",
+                "kind": "NetworkAttachmentDefinition",
+                "metadata": {"name": config["name"]},
+                "spec": {"config": config.to_string()},
+            })
+        };
+        networks[1..].iter().map(attachment).collect()
     },
-    pod: |name, networks| {
-        let names = networks
-            .iter()
-            .filter_map(|network| network["name"].as_str());
-        let names = names.collect::<Vec<_>>().join(",");
-        json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": name, "annotations": {NETWORKS: names}},
-        })
+    annotation: |networks| {
+        let names = networks[1..].iter().filter_map(|n| n["name"].as_str());
+        (NETWORKS, names.collect::<Vec<_>>().join(","))
     },
-    addresses: |pod| {
-        let status = pod["metadata"]["annotations"][STATUS].as_str();
-        let status: Value = serde_json::from_str(status.unwrap_or_default()).unwrap_or_default();
-        let networks = status.as_array().into_iter().flatten();
-        let addresses = networks.filter_map(|network| network["ips"].as_array());
-        addresses.flatten().map(Value::to_string).collect()
-    },
-}];
+};
 
-/// The networks that a pod has.
-pub(crate) const COUNT: usize = 3;
+/// With addresses of a small and of a large network.
+pub(crate) const DANM: [Profile; 2] = [
+    Profile {
+        what: "danm-shim, 2 interfaces of /27",
+        folder: "danm-27",
+        objects: |networks| of_danm(networks, "/27"),
+        ..DANM_SHIM
+    },
+    Profile {
+        what: "danm-shim, 2 interfaces of /12",
+        folder: "danm-12",
+        objects: |networks| of_danm(networks, "/12"),
+        ..DANM_SHIM
+    },
+];
+
+const DANM_SHIM: Profile = Profile {
+    plugin: "danm-shim",
+    what: "",
+    folder: "",
+    delegates: &["macvlan", "macvlan"],
+    version: V0_3_1,
+    // No addresses: those that danm-shim has taken stay as they are.
+    answer: |_| json!({"cniVersion": "0.3.1"}),
+    config: |node| {
+        json!({
+            "cniVersion": "0.3.1",
+            "name": "danm",
+            "type": "danm-shim",
+            "kubeconfig": node.kubeconfig,
+            "stateDir": node.state,
+        })
+    },
+    objects: |_| Vec::new(),
+    annotation: |networks| {
+        let interface =
+            |network: &Value| json!({"clusterNetwork": network["name"], "ip": "dynamic"});
+        let interfaces: Value = networks.iter().map(interface).collect();
+        ("danm.k8s.io/interfaces", interfaces.to_string())
+    },
+};
+
+/// Networks of DANM, each with so many addresses.
+fn of_danm(networks: &[Value], length: &str) -> Vec<Value> {
+    let network = |(number, config): (usize, &Value)| {
+        json!({
+            "apiVersion": "danm.k8s.io/v1",
+            "kind": "ClusterNetwork",
+            "metadata": {"name": config["name"]},
+            "spec": {
+                "NetworkID": config["name"],
+                "NetworkType": config["type"],
+                "Options": {"host_device": MASTER, "cidr": format!("10.{}.0.0{length}", 16 * number)},
+            },
+        })
+    };
+    (1..).zip(networks).map(network).collect()
+}
 
 /// See above.
 pub(crate) struct Node<'a, 's> {
@@ -79,7 +137,7 @@ pub(crate) struct Node<'a, 's> {
     pub(crate) state: PathBuf,
     /// Where it finds the others.
     pub(crate) bin_dir: PathBuf,
-    pub(crate) networks: [Value; COUNT],
+    pub(crate) networks: Vec<Value>,
     profile: &'a Profile,
     cluster: Cluster,
     kubeconfig: PathBuf,
@@ -91,7 +149,7 @@ impl<'a, 's> Node<'a, 's> {
         side: &'a Side<'s>,
         profile: &'a Profile,
         bin_dir: PathBuf,
-        networks: [Value; COUNT],
+        networks: Vec<Value>,
     ) -> io::Result<Option<Self>> {
         let Some(plugin) = side.plugin(profile.plugin) else {
             return Ok(None);
@@ -102,7 +160,7 @@ impl<'a, 's> Node<'a, 's> {
         let node = Self {
             side,
             plugin,
-            state: side.store.join(profile.plugin),
+            state: side.store.join(profile.folder),
             bin_dir,
             networks,
             profile,
@@ -112,15 +170,20 @@ impl<'a, 's> Node<'a, 's> {
         let user = node.cluster.token_user();
         let written = node.cluster.write_kubeconfig(&node.kubeconfig, &user);
         written.map_err(io::Error::other)?;
-        for network in &node.networks[1..] {
-            node.put((profile.network)(network))?;
+        for object in (profile.objects)(&node.networks) {
+            node.put(object)?;
         }
         Ok(Some(node))
     }
 
-    /// Makes a pod that asks for all the networks.
+    /// Makes a pod that has all the networks.
     pub(crate) fn add_pod(&self, name: &str) -> io::Result<()> {
-        self.put((self.profile.pod)(name, &self.networks[1..]))
+        let (key, text) = (self.profile.annotation)(&self.networks);
+        self.put(json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "annotations": {key: text}},
+        }))
     }
 
     fn put(&self, object: Value) -> io::Result<()> {
@@ -136,13 +199,19 @@ impl<'a, 's> Node<'a, 's> {
     pub(crate) fn call_with(&self, verb: Verb, config: &Value, pod: &str, sandbox: &Path) -> Call {
         let args = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod}");
         let call = self.side.call(verb, config, pod);
-        call.with("CNI_NETNS", sandbox).with("CNI_ARGS", args)
+        call.with("CNI_NETNS", sandbox)
+            .with("CNI_PATH", &self.bin_dir)
+            .with("CNI_ARGS", args)
     }
 
-    /// The addresses that a pod has been told.
+    /// The addresses that a pod has been told by `network-status`.
     pub(crate) fn addresses(&self, pod: &str) -> Vec<String> {
         let path = format!("/api/v1/namespaces/default/pods/{pod}");
         let pod = self.cluster.get(&path).unwrap_or_default();
-        (self.profile.addresses)(&pod)
+        let status = pod["metadata"]["annotations"][STATUS].as_str();
+        let status: Value = serde_json::from_str(status.unwrap_or_default()).unwrap_or_default();
+        let networks = status.as_array().into_iter().flatten();
+        let addresses = networks.filter_map(|network| network["ips"].as_array());
+        addresses.flatten().map(Value::to_string).collect()
     }
 }

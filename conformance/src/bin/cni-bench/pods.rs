@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::io;
 
 use cni_conformance::leases::leases;
-use cni_conformance::multus::{files_below, result};
+use cni_conformance::multus::files_below;
 use cni_conformance::pod::Pod;
 use cni_conformance::requirement::Stop;
-use cni_conformance::spec::{V1_0_0, Verb};
+use cni_conformance::spec::Verb;
 use cni_conformance::spy::{self, Lines, Spy};
 use cni_conformance::stage::Stage;
 use serde_json::json;
 
 use crate::meter::Cost;
-use crate::node::{COUNT, Node, PROFILES, Profile};
+use crate::node::{DANM, MULTUS, Node, Profile};
 use crate::scenes::{Tally, why_not};
 use crate::side::{Burst, MASTER, Side};
 use crate::table;
@@ -21,28 +21,28 @@ use crate::table;
 /// How many pods there are at once, and how many calls for them.
 const PODS: usize = 50;
 const AT_A_TIME: usize = 8;
+/// How many networks each of them has.
+const NETWORKS: usize = 3;
 
 /// Measures every plugin of this kind that is there, on both sides, and prints what came of it.
 pub(crate) fn run(stage: &Stage, sides: &[Side<'_>; 2], rounds: usize) -> io::Result<Tally> {
     let mut tally = Tally::default();
     table::head_without_delegates()?;
-    for profile in &PROFILES {
+    for profile in [&MULTUS].into_iter().chain(&DANM) {
         match why_not(stage, &sides[0], profile.plugin) {
-            Some(why) => table::left_out(&format!("{}, 3 networks", profile.plugin), &why)?,
+            Some(why) => table::left_out(profile.what, &why)?,
             None => tally.add(alone(stage, profile, sides, rounds)?),
         }
     }
     table::head_of_pods()?;
-    for profile in &PROFILES {
-        let what = format!("{}, {PODS} pods, {AT_A_TIME} at a time", profile.plugin);
-        let needed = [profile.plugin, "macvlan", "host-local"];
-        match needed
-            .iter()
-            .find_map(|name| why_not(stage, &sides[0], name))
-        {
-            Some(why) => table::left_out(&what, &why)?,
-            None => tally.add(together(stage, profile, sides, &what)?),
-        }
+    let what = format!("multus, {PODS} pods, {AT_A_TIME} at a time");
+    let needed = [MULTUS.plugin, "macvlan", "host-local"];
+    match needed
+        .iter()
+        .find_map(|name| why_not(stage, &sides[0], name))
+    {
+        Some(why) => table::left_out(&what, &why)?,
+        None => tally.add(together(stage, sides, &what)?),
     }
     Ok(tally)
 }
@@ -57,10 +57,10 @@ struct Costs {
 }
 
 impl Costs {
-    /// The plugin's own. Of all delegates' costs the least is taken off, so that the rest is never too small by accident.
-    fn own(&self) -> Vec<Cost> {
+    /// The plugin's own, without so many delegates. Of all delegates' costs the least is taken off, so that the rest is never too small by accident.
+    fn own(&self, delegates: usize) -> Vec<Cost> {
         let least = |number: fn(&Cost) -> f64| {
-            COUNT as f64 * self.delegate.iter().map(number).fold(f64::MAX, f64::min)
+            delegates as f64 * self.delegate.iter().map(number).fold(f64::MAX, f64::min)
         };
         let (wall, cpu) = (least(|cost| cost.wall), least(|cost| cost.cpu));
         let own = |whole: &Cost| Cost {
@@ -96,7 +96,9 @@ fn alone(
                 let whole = node.call(verb, "pod", sandbox);
                 let whole = node.side.measure(&whole, &node.plugin)?;
                 let delegate = node.call_with(verb, network, "pod", sandbox);
-                let delegate = node.side.measure(&delegate, &node.bin_dir.join("spy-a"))?;
+                let delegate = node
+                    .side
+                    .measure(&delegate, &node.bin_dir.join(profile.delegates[0]))?;
                 if round > 0 || whole.failure.is_some() {
                     costs.whole.push(whole);
                     costs.delegate.push(delegate);
@@ -105,8 +107,9 @@ fn alone(
         }
     }
     for (verb, index) in [("ADD", 0), ("DEL", 1)] {
-        let own: Vec<_> = costs.iter().map(|costs| costs[index].own()).collect();
-        let what = format!("{}, {COUNT} networks {verb}", profile.plugin);
+        let count = profile.delegates.len();
+        let own: Vec<_> = costs.iter().map(|costs| costs[index].own(count)).collect();
+        let what = format!("{} {verb}", profile.what);
         table::without_delegates(&what, &own[0], own.get(1).map_or(&[], Vec::as_slice))?;
     }
     let mut tally = Tally {
@@ -118,7 +121,7 @@ fn alone(
     }
     // A plugin that does not call its delegates is quick.
     let calls = spy::journal(&nodes[0].bin_dir).map_err(broken)?.len();
-    let expected = 2 * (rounds + 1) * (COUNT + 1);
+    let expected = 2 * (rounds + 1) * (profile.delegates.len() + 1);
     if tally.wrong == 0 && calls != expected {
         table::note(&format!(
             "ours made {calls} calls of delegates instead of {expected}"
@@ -133,20 +136,18 @@ fn with_spies<'a, 's>(
     profile: &'a Profile,
     side: &'a Side<'s>,
 ) -> io::Result<Option<Node<'a, 's>>> {
-    let bin_dir = stage.folder(&format!("delegates-{}-{}", profile.plugin, side.name))?;
-    let names = ["spy-a", "spy-b", "spy-c"];
-    for (number, name) in (1..).zip(names) {
-        let made = result(
-            V1_0_0,
-            &format!("10.{number}.0.2/24"),
-            &format!("10.{number}.0.1"),
+    let bin_dir = stage.folder(&format!("delegates-{}-{}", profile.folder, side.name))?;
+    let mut networks = Vec::new();
+    for (number, name) in (1..).zip(profile.delegates) {
+        if !bin_dir.join(name).exists() {
+            let mut spy = Spy::hire_in(stage, bin_dir.clone(), name)?;
+            spy.says(Verb::Add, Lines::document(&(profile.answer)(number)))
+                .map_err(broken)?;
+        }
+        networks.push(
+            json!({"cniVersion": profile.version.as_str(), "name": format!("net-{number}"), "type": name}),
         );
-        let mut spy = Spy::hire_in(stage, bin_dir.clone(), name)?;
-        spy.says(Verb::Add, Lines::document(&made))
-            .map_err(broken)?;
     }
-    let networks =
-        names.map(|spy| json!({"cniVersion": "1.0.0", "name": format!("of-{spy}"), "type": spy}));
     let node = Node::new(side, profile, bin_dir, networks)?;
     if let Some(node) = &node {
         node.add_pod("pod")?;
@@ -155,18 +156,13 @@ fn with_spies<'a, 's>(
 }
 
 /// Many pods at once with macvlan links and addresses of host-local.
-fn together(
-    stage: &Stage,
-    profile: &Profile,
-    sides: &[Side<'_>; 2],
-    what: &str,
-) -> io::Result<Tally> {
+fn together(stage: &Stage, sides: &[Side<'_>; 2], what: &str) -> io::Result<Tally> {
     let mut tally = Tally {
         played: 1,
         wrong: 0,
     };
     for side in sides {
-        let networks = [1, 2, 3].map(|number| {
+        let network = |number| {
             json!({
                 "cniVersion": "1.0.0",
                 "name": format!("pods-{number}"),
@@ -178,8 +174,9 @@ fn together(
                     "subnet": format!("10.{}.0.0/16", 80 + number),
                 },
             })
-        });
-        let Some(node) = Node::new(side, profile, side.bin_dir.clone(), networks)? else {
+        };
+        let networks = (0..NETWORKS).map(network).collect();
+        let Some(node) = Node::new(side, &MULTUS, side.bin_dir.clone(), networks)? else {
             continue;
         };
         let outcome = come_and_go(stage, &node)?;
@@ -230,7 +227,7 @@ fn come_and_go(stage: &Stage, node: &Node<'_, '_>) -> io::Result<Outcome> {
         .flat_map(|pod| node.addresses(&pod.name))
         .collect();
     let different = addresses.iter().collect::<BTreeSet<_>>().len();
-    let wanted = COUNT * (PODS - adds.failures.len());
+    let wanted = NETWORKS * (PODS - adds.failures.len());
     let wrong_addresses = wanted.abs_diff(different)
         + (addresses.len() - different)
         + wanted.abs_diff(leases(&store)?.len());
