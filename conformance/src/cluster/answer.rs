@@ -12,9 +12,10 @@ use hyper::body::Incoming;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::fault::Effect;
+use super::held::Place;
 use super::path::{self, Target};
 use super::request::{Credential, Request};
 use super::selector::Selector;
@@ -39,19 +40,21 @@ pub(super) async fn answer(
 ) -> Result<Response<Content>, Infallible> {
     let (request, oversized) = read(request, &connection, &shared).await;
     locked(&shared.log).push(request.clone());
-    let effects: Vec<_> = {
+    let (effects, held) = {
         let at = request.query_path();
         let mut faults = locked(&shared.faults);
-        faults
+        let struck = faults
             .iter_mut()
-            .filter_map(|fault| fault.strike(&request.method, &at))
-            .collect()
+            .filter_map(|fault| fault.strike(&request.method, &at));
+        let effects: Vec<_> = struck.collect();
+        // Before the faults can be taken back.
+        let held = effects.contains(&Effect::Held).then(|| shared.held.take());
+        (effects, held)
     };
-    let (mut forced, mut late) = (None, Duration::ZERO);
+    let mut forced = None;
     for effect in &effects {
         match effect {
             Effect::Delay(time) => tokio::time::sleep(*time).await,
-            Effect::Late(time) => late = *time,
             Effect::Drop => return connection.drop_now().await,
             Effect::Answer(code, retry_after) => {
                 forced = forced.or(Some(refusal(&Status {
@@ -60,7 +63,7 @@ pub(super) async fn answer(
                 })));
             }
             Effect::Garbage(text) => forced = forced.or(Some(respond(200, text.clone().into()))),
-            Effect::DropApplied | Effect::DropMidway => {}
+            Effect::Held | Effect::DropApplied | Effect::DropMidway => {}
         }
     }
     let response = match forced {
@@ -68,8 +71,12 @@ pub(super) async fn answer(
         None => {
             let outcome = match permitted(&request, oversized) {
                 Err(status) => Err(status),
-                Ok(()) if late.is_zero() => carried_out(&request, &shared).await,
-                Ok(()) => carried_out_late(late, request.clone(), Arc::clone(&shared)).await,
+                Ok(()) => match held {
+                    Some(held) => {
+                        carried_out_later(held, request.clone(), Arc::clone(&shared)).await
+                    }
+                    None => carried_out(&request, &shared).await,
+                },
             };
             outcome.unwrap_or_else(|status| refusal(&status))
         }
@@ -99,10 +106,16 @@ async fn carried_out(request: &Request, shared: &Shared) -> Answered {
 }
 
 /// In a task of its own, which does not end with the connection.
-async fn carried_out_late(late: Duration, request: Request, shared: Arc<Shared>) -> Answered {
+async fn carried_out_later(
+    (place, released): (Place, oneshot::Receiver<()>),
+    request: Request,
+    shared: Arc<Shared>,
+) -> Answered {
     let work = tokio::spawn(async move {
-        tokio::time::sleep(late).await;
-        carried_out(&request, &shared).await
+        let _ = released.await;
+        let answered = carried_out(&request, &shared).await;
+        drop(place);
+        answered
     });
     let failed = |_| Err(Status::new(500, sentence(500)));
     work.await.unwrap_or_else(failed)

@@ -7,8 +7,8 @@ use std::time::Duration;
 pub enum Effect {
     /// It is answered properly, this much later.
     Delay(Duration),
-    /// It is carried out and answered this much later, even if its client has gone by then.
-    Late(Duration),
+    /// It is carried out and answered when the faults are taken back, even if its client has gone by then.
+    Held,
     /// It is not carried out but answered with this HTTP status, and a `Retry-After` of so many seconds.
     Answer(u16, Option<u64>),
     /// The connection ends before anything is done.

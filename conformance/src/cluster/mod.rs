@@ -34,6 +34,7 @@ mod answer;
 mod control_plane;
 mod credentials;
 mod fault;
+mod held;
 mod loopback;
 pub mod manifest;
 mod patch;
@@ -69,6 +70,7 @@ pub use status::Status;
 
 use control_plane::Lease;
 use credentials::Authority;
+use held::Held;
 use store::Store;
 use upstream::Upstream;
 
@@ -91,6 +93,7 @@ struct Shared {
     itself: Weak<Shared>,
     store: Mutex<Store>,
     faults: Mutex<Vec<Fault>>,
+    held: Arc<Held>,
     log: Mutex<Vec<Request>>,
     tokens: Mutex<BTreeSet<String>>,
     arrivals: AtomicU64,
@@ -104,6 +107,7 @@ impl Shared {
             itself: itself.clone(),
             store: Mutex::new(Store::new()),
             faults: Mutex::default(),
+            held: Arc::default(),
             log: Mutex::default(),
             tokens: Mutex::default(),
             arrivals: AtomicU64::new(0),
@@ -336,9 +340,10 @@ impl Cluster {
         locked(&self.shared.faults).push(fault);
     }
 
-    /// Takes all faults back.
+    /// Takes all faults back. When it returns, requests that were held have been carried out.
     pub fn heal(&self) {
         locked(&self.shared.faults).clear();
+        self.shared.held.release();
     }
 
     /// The requests since the start or since they were last forgotten, in order of arrival.

@@ -226,6 +226,23 @@ fn faults_strike_the_request_they_are_meant_for() {
 }
 
 #[test]
+fn a_held_request_is_carried_out_when_the_faults_are_taken_back() {
+    let (cluster, client) = sample();
+    let path = format!("{PODS}/samplepod");
+    cluster.strike(Fault::on("DELETE", "", Effect::Held));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| client.send("DELETE", &path, "", &Value::Null));
+        while cluster.requests().is_empty() {
+            std::thread::yield_now();
+        }
+        assert_eq!(client.get(&path).0, 200);
+        cluster.heal();
+        assert!(cluster.get(&path).is_none());
+        assert_eq!(waiting.join().unwrap().0, 200);
+    });
+}
+
+#[test]
 fn connections_are_dropped_before_and_after_the_work() {
     let (cluster, client) = sample();
     let path = format!("{PODS}/samplepod");

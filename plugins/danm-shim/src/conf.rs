@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cni::json::Object;
-use cni::{CniArgs, Code, Error, Version};
+use cni::{CniArgs, Code, Error, Seconds, Version};
 use k8s::DanmGroup;
 use serde::Deserialize;
 use skel::Call;
@@ -23,9 +23,26 @@ pub(crate) struct Keys {
     complete_delegates: bool,
     state_dir: String,
     parallel: usize,
-    api_timeout: u64,
-    delegate_timeout: u64,
+    timeouts: Timeouts,
 }
+
+/// `timeouts`, in seconds. That of `delegate` is every configuration's.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Timeouts {
+    api_server: Seconds,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            api_server: Seconds::whole(10),
+        }
+    }
+}
+
+/// For each verb of each delegate, if the configuration does not say.
+const DELEGATE_LIMIT: Duration = Duration::from_secs(30);
 
 impl Default for Keys {
     fn default() -> Keys {
@@ -40,20 +57,17 @@ impl Default for Keys {
             complete_delegates: false,
             state_dir: "/var/lib/cni/danm-shim".into(),
             parallel: 8,
-            api_timeout: 10,
-            delegate_timeout: 30,
+            timeouts: Timeouts::default(),
         }
     }
 }
 
 /// Their names in a configuration, and those that the original has and ignores.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 14] = [
     "apiGroup",
-    "apiTimeout",
     "cniDir",
     "completeDelegates",
     "createHostDevices",
-    "delegateTimeout",
     "honorIfName",
     "kubeconfig",
     "master",
@@ -61,6 +75,7 @@ const KEYS: [&str; 15] = [
     "parallel",
     "result",
     "stateDir",
+    "timeouts",
     "vlan",
     "vxlan",
 ];
@@ -118,9 +133,8 @@ impl Settings {
             "compatible" => false,
             other => return Err(unknown("result", other, &["compatible", "spec"])),
         };
-        if keys.parallel == 0 || keys.api_timeout == 0 || keys.delegate_timeout == 0 {
-            let why = "parallel, apiTimeout and delegateTimeout are at least 1";
-            return Err(Error::config(why));
+        if keys.parallel == 0 {
+            return Err(Error::config("parallel is 0, must be at least 1"));
         }
         let document = Object::parse(&call.stdin);
         let capability_args = document.and_then(|d| d.object("runtimeConfig"));
@@ -137,8 +151,8 @@ impl Settings {
             completes_delegates: keys.complete_delegates,
             state_dir: PathBuf::from(&keys.state_dir),
             parallel: keys.parallel,
-            api_limit: Duration::from_secs(keys.api_timeout),
-            delegate_limit: Duration::from_secs(keys.delegate_timeout),
+            api_limit: keys.timeouts.api_server.duration(),
+            delegate_limit: call.net.delegate_limit.unwrap_or(DELEGATE_LIMIT),
             capability_args: capability_args.unwrap_or_default(),
         })
     }

@@ -1,6 +1,6 @@
 //! The API server fails at every request, in every way; then there is all of it or nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cni_conformance::cluster::{Effect, Fault};
 use serde_json::json;
@@ -9,11 +9,10 @@ use crate::world::World;
 
 const ALLOC: &str = "gBCAAQ==";
 
-/// A pod with an interface of the bitmap and one whose delegate brings its own address. A request may take a second.
-fn world() -> World {
-    let mut world = World::new();
+/// A pod with an interface of the bitmap and one whose delegate brings its own address.
+pub(crate) fn world() -> World {
+    let world = World::new();
     world.delegate("dry");
-    world.conf["apiTimeout"] = json!(1);
     world.static_network("foreign");
     world.pod(
         "p",
@@ -25,90 +24,99 @@ fn world() -> World {
     world
 }
 
-/// Faults of one request, and whether the request may be carried out all the same.
-fn faults() -> Vec<Effect> {
+/// Faults of one request, and whether its sender has to lose patience first.
+fn faults() -> Vec<(Effect, bool)> {
     let answers = [401, 403, 404, 409, 422, 429, 500, 503];
     let answers = answers.into_iter().map(|code| Effect::Answer(code, None));
     let others = [
-        Effect::Delay(Duration::from_millis(1300)),
-        Effect::Late(Duration::from_millis(1300)),
         Effect::Drop,
         Effect::DropApplied,
         Effect::DropMidway,
         Effect::Garbage("<html>gateway</html>".into()),
     ];
-    answers.chain(others).collect()
+    let prompt = answers.chain(others).map(|effect| (effect, false));
+    // The one is never carried out, the other after the call has ended.
+    let slow = [Effect::Delay(Duration::from_secs(3600)), Effect::Held];
+    prompt.chain(slow.map(|effect| (effect, true))).collect()
 }
 
-/// The requests of an ADD and of a DEL that meet no fault.
-fn requests(world: &World) -> (u32, u32) {
+/// Runs a verb, whose nth request is struck. The faults are taken back then.
+fn run_struck(
+    world: &mut World,
+    verb: &str,
+    nth: u32,
+    (effect, is_slow): &(Effect, bool),
+) -> std::process::Output {
+    if *is_slow {
+        world.conf["timeouts"] = json!({"apiServer": 0.5});
+    }
+    let fault = Fault::on("", "", effect.clone()).nth(nth);
+    world.cluster.strike(fault);
+    let output = world.run(verb, "p");
+    world.cluster.heal();
+    world.conf["timeouts"] = json!({});
+    output
+}
+
+/// How many requests a verb makes that meets no fault.
+fn requests(world: &World, verb: &str) -> u32 {
     world.cluster.forget_requests();
-    world.ok("ADD", "p");
-    let of_add = world.cluster.requests().len();
-    world.ok("DEL", "p");
-    let of_del = world.cluster.requests().len() - of_add;
-    (
-        u32::try_from(of_add).unwrap(),
-        u32::try_from(of_del).unwrap(),
-    )
+    world.ok(verb, "p");
+    u32::try_from(world.cluster.requests().len()).unwrap()
 }
 
 #[test]
 fn every_fault_at_every_request_of_add() {
-    let world = world();
-    let (count, _) = requests(&world);
-    for effect in faults() {
+    let mut world = world();
+    let count = requests(&world, "ADD");
+    world.ok("DEL", "p");
+    for fault in faults() {
         let mut failed = 0;
         for nth in 1..=count {
-            let place = format!("{effect:?} at request {nth}");
-            world
-                .cluster
-                .strike(Fault::on("", "", effect.clone()).nth(nth));
-            let output = world.run("ADD", "p");
-            // What is late comes in the meantime, and what it was for is taken back by the next call.
-            if effect == Effect::Late(Duration::from_millis(1300)) {
-                std::thread::sleep(Duration::from_millis(500));
+            let output = run_struck(&mut world, "ADD", nth, &fault);
+            let place = format!("{:?} at request {nth}: {output:?}", fault.0);
+            if fault.0 == Effect::Held {
+                // What came too late is taken back by the next call.
                 world.ok("DEL", "other");
             }
-            world.cluster.heal();
             if output.status.success() {
                 assert_eq!(world.endpoints().len(), 2, "{place}");
                 assert_eq!(world.alloc("oampub"), "wBCAAQ==", "{place}");
             } else {
                 failed += 1;
-                assert_eq!(world.left(), Vec::<String>::new(), "{place}: {output:?}");
-                assert_eq!(world.alloc("oampub"), ALLOC, "{place}: {output:?}");
+                assert_eq!(world.left(), Vec::<String>::new(), "{place}");
+                assert_eq!(world.alloc("oampub"), ALLOC, "{place}");
             }
             world.ok("DEL", "p");
-            assert_eq!(world.left(), Vec::<String>::new(), "{place}: {output:?}");
-            assert_eq!(world.alloc("oampub"), ALLOC, "{place}: {output:?}");
+            assert_eq!(world.left(), Vec::<String>::new(), "{place}");
+            assert_eq!(world.alloc("oampub"), ALLOC, "{place}");
         }
         // A server that asks for patience, or has not been reached, gets another try.
-        if matches!(effect, Effect::Answer(429 | 503, _)) {
-            assert_eq!(failed, 0, "{effect:?}");
+        if matches!(fault.0, Effect::Answer(429 | 503, _)) {
+            assert_eq!(failed, 0, "{fault:?}");
         }
     }
     world.is_clean(ALLOC);
 }
 
-#[test]
-fn every_fault_at_every_request_of_del() {
-    let world = world();
-    let (_, count) = requests(&world);
-    for effect in faults() {
+/// A DEL or GC with a fault, and one more without: there is nothing.
+fn every_fault_at_every_request_of(verb: &str) {
+    let mut world = world();
+    world.conf["cni.dev/valid-attachments"] = json!([]);
+    world.ok("ADD", "p");
+    let count = requests(&world, verb);
+    for fault in faults() {
         for nth in 1..=count {
-            let place = format!("{effect:?} at request {nth}");
+            let place = format!("{:?} at request {nth}", fault.0);
             world.ok("ADD", "p");
-            world
-                .cluster
-                .strike(Fault::on("", "", effect.clone()).nth(nth));
-            world.ok("DEL", "p");
-            world.cluster.heal();
-            if effect == Effect::Late(Duration::from_millis(1300)) {
-                std::thread::sleep(Duration::from_millis(500));
-            }
+            let output = run_struck(&mut world, verb, nth, &fault);
+            assert!(
+                verb == "GC" || output.status.success(),
+                "{place}: {output:?}"
+            );
             // The next one that comes by does what had to wait.
-            world.ok("DEL", "other");
+            let next = if verb == "GC" { "p" } else { "other" };
+            world.ok(verb, next);
             assert_eq!(world.left(), Vec::<String>::new(), "{place}");
             assert_eq!(world.alloc("oampub"), ALLOC, "{place}");
         }
@@ -116,17 +124,48 @@ fn every_fault_at_every_request_of_del() {
     world.is_clean(ALLOC);
 }
 
+#[test]
+fn every_fault_at_every_request_of_del() {
+    every_fault_at_every_request_of("DEL");
+}
+
+#[test]
+fn every_fault_at_every_request_of_gc() {
+    every_fault_at_every_request_of("GC");
+}
+
+/// CHECK and STATUS say that they can't tell, or find out all the same, and change nothing.
+#[test]
+fn every_fault_at_every_request_of_check_and_status() {
+    let mut world = world();
+    world.conf["prevResult"] = world.ok("ADD", "p");
+    let before = (world.endpoints(), world.alloc("oampub"));
+    for verb in ["CHECK", "STATUS"] {
+        let count = requests(&world, verb);
+        for fault in faults() {
+            for nth in 1..=count {
+                let output = run_struck(&mut world, verb, nth, &fault);
+                if matches!(fault.0, Effect::Answer(401 | 403 | 404, _)) && verb == "CHECK" {
+                    assert!(!output.status.success(), "{fault:?} at request {nth}");
+                }
+                assert_eq!((world.endpoints(), world.alloc("oampub")), before);
+            }
+        }
+    }
+    world.ok("DEL", "p");
+    world.is_clean(ALLOC);
+}
+
 /// A change comes to the server after this node has looked whether it was carried out: it is too late then.
 #[test]
 fn a_change_that_arrives_late() {
-    let world = world();
+    let mut world = world();
     world.simple_pod("q", "oampub");
-    let late = Effect::Late(Duration::from_millis(1300));
-    world
-        .cluster
-        .strike(Fault::on("PATCH", "/clusternetworks/oampub", late).nth(1));
+    world.conf["timeouts"] = json!({"apiServer": 1});
+    let held = Fault::on("PATCH", "/clusternetworks/oampub", Effect::Held).nth(1);
+    world.cluster.strike(held);
     let added = world.ok("ADD", "q");
-    std::thread::sleep(Duration::from_millis(500));
+    world.cluster.heal();
     assert_eq!(added["ips"][0]["address"], "10.2.157.1/27");
     assert_eq!(world.alloc("oampub"), "wBCAAQ==");
     world.ok("DEL", "q");
@@ -138,16 +177,15 @@ fn a_change_that_arrives_late() {
 fn a_change_that_arrives_after_another_writer() {
     let world = world();
     world.simple_pod("q", "oampub");
-    let late = Effect::Late(Duration::from_millis(700));
-    world
-        .cluster
-        .strike(Fault::on("PATCH", "/clusternetworks/oampub", late).nth(1));
+    let held = Fault::on("PATCH", "/clusternetworks/oampub", Effect::Held).nth(1);
+    world.cluster.strike(held);
     let child = world.start("ADD", "q", &world.bed.path);
     world.wait_for_request("PATCH", "/clusternetworks/oampub");
     // As the original does it: the whole object, with the first address taken.
     world.change("oampub", |network| {
         network["spec"]["Options"]["alloc"] = json!("wBCAAQ==");
     });
+    world.cluster.heal();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -155,25 +193,6 @@ fn a_change_that_arrives_after_another_writer() {
     assert_eq!(world.alloc("oampub"), "4BCAAQ==");
     world.ok("DEL", "q");
     assert_eq!(world.alloc("oampub"), "wBCAAQ==");
-}
-
-/// Killed with the change on its way, which comes only after the DEL: the DEL has made it impossible.
-#[test]
-fn a_change_that_arrives_after_del() {
-    let world = world();
-    world.simple_pod("q", "oampub");
-    let late = Effect::Late(Duration::from_secs(2));
-    world
-        .cluster
-        .strike(Fault::on("PATCH", "/clusternetworks/oampub", late).nth(1));
-    let mut child = world.start("ADD", "q", &world.bed.path);
-    world.wait_for_request("PATCH", "/clusternetworks/oampub");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    world.ok("DEL", "q");
-    assert_eq!(world.alloc("oampub"), ALLOC);
-    std::thread::sleep(Duration::from_millis(2500));
-    world.is_clean(ALLOC);
 }
 
 /// A change that the API server refuses for what it is, and not for its version, is not tried for ever.
@@ -185,7 +204,7 @@ fn a_change_that_is_not_allowed() {
     world
         .cluster
         .strike(Fault::on("PATCH", "/clusternetworks/oampub", refused));
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let error = world.error("ADD", "q");
     assert!(error.contains("DanmNet update failed"), "{error}");
     assert!(started.elapsed() < Duration::from_secs(10));

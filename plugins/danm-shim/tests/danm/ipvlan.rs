@@ -5,6 +5,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use crate::bed;
+use crate::kills::killed_at_every_message;
 use crate::world::World;
 
 /// A world whose network `native` is of type ipvlan; `None`, said past the capture of a test's output, where the kernel
@@ -93,4 +94,12 @@ fn ipvlan_without_its_host_device() {
     assert!(error.contains("cannot find host device because"), "{error}");
     assert_eq!(world.alloc("native"), "gBCAAQ==");
     world.is_clean("gBCAAQ==");
+}
+
+#[test]
+fn ipvlan_killed_at_every_message() {
+    let name = "ipvlan_killed_at_every_message";
+    if world(name).is_some() {
+        killed_at_every_message(name, "ipvlan");
+    }
 }

@@ -13,5 +13,7 @@ mod delegates;
 mod failure;
 mod faults;
 mod ipvlan;
+mod kills;
 mod sriov;
+mod tracer;
 mod verbs;

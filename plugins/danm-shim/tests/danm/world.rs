@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,10 +11,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use cni_conformance::cluster::{Cluster, Request};
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
 use crate::bed::{self, Bed};
+use crate::tracer::{End, kill_at_message};
 
 /// Asks its IPAM plugin for the address if its configuration names one, as every delegate does.
 const DELEGATE: &str = r#"
@@ -262,6 +265,33 @@ impl World {
             assert!(Instant::now() < end, "{method} {path} was not sent");
             sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Waits until the API server has so many requests. False: the process has ended with fewer.
+    pub(crate) fn wait_for_requests(&self, count: usize, sender: &mut Child) -> bool {
+        loop {
+            let has_ended = sender.try_wait().unwrap().is_some();
+            if self.cluster.requests().len() >= count {
+                return true;
+            }
+            if has_ended {
+                return false;
+            }
+            sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Runs a verb, and kills it at its nth message to the kernel.
+    #[expect(clippy::disallowed_methods, reason = "the plugin under test")]
+    pub(crate) fn run_killed(&self, verb: &str, pod: &str, nth: u32) -> Result<End, Errno> {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "kill -STOP $$ && exec \"$0\""])
+            .arg(self.dir.join("danm"))
+            .process_group(0);
+        let container = format!("c-{pod}");
+        let child = self.start_by(command, &self.conf, verb, (pod, &container), &self.bed.path);
+        kill_at_message(child, nth)
     }
 
     /// Changes a ClusterNetwork as another client does.
