@@ -70,7 +70,7 @@ fn del_waits_once() {
         &json!([{"clusterNetwork": "oampub", "ip": "dynamic"}, {"clusterNetwork": "oampub", "ip": "dynamic"}]),
     );
     world.ok("ADD", "p");
-    world.conf["apiTimeout"] = json!(1);
+    world.conf["timeouts"] = json!({"apiServer": 1});
     world
         .cluster
         .strike(Fault::on("", "", Effect::Answer(503, None)));
