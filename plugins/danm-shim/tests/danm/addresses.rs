@@ -99,7 +99,7 @@ fn sixty_four_at_the_same_time_on_eight_nodes() {
 fn more_pods_than_addresses() {
     let world = World::new();
     world.delegate("dry");
-    let pods: Vec<String> = (0..40).map(|number| format!("p{number}")).collect();
+    let pods: Vec<String> = (0..50).map(|number| format!("p{number}")).collect();
     pods.iter().for_each(|pod| world.simple_pod(pod, "oampub"));
     let running: Vec<_> = (0..)
         .zip(&pods)

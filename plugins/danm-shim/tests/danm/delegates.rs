@@ -19,10 +19,19 @@ fn spied(options: &Value, wanted: &Value) -> World {
     world
 }
 
-/// `staticCniSuccess` and `bridgeL3OriginalNoCidr` of the original: the file is passed on as it is.
+/// `staticCniSuccess`, `bridgeL3OriginalNoCidr`, `bridgeL3OriginalNoIp` and `bridgeWithExternalIpam` of the original: the
+/// file is passed on as it is, in DEL too, where the network has no subnet, and where the pod asks for no address of it.
 #[test]
 fn a_file_is_passed_on() {
-    let world = spied(&json!({}), &json!({"ip": "dynamic"}));
+    for (options, wanted) in [
+        (json!({}), json!({"ip": "dynamic"})),
+        (json!({"cidr": "192.168.1.64/26"}), json!({})),
+    ] {
+        file_is_passed_on(&spied(&options, &wanted));
+    }
+}
+
+fn file_is_passed_on(world: &World) {
     let result = world.ok("ADD", "p");
     assert_eq!(result["ips"][0]["address"], "10.77.0.5/24");
     let sent = world.sent("ADD", "eth0");

@@ -1,6 +1,6 @@
 //! The API server fails at every request, in every way; then there is all of it or nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cni_conformance::cluster::{Effect, Fault};
 use serde_json::json;
@@ -172,29 +172,6 @@ fn a_change_that_arrives_late() {
     world.is_clean(ALLOC);
 }
 
-/// The same, and somebody else changes the object between: the address is taken once, in the object as it is now.
-#[test]
-fn a_change_that_arrives_after_another_writer() {
-    let world = world();
-    world.simple_pod("q", "oampub");
-    let held = Fault::on("PATCH", "/clusternetworks/oampub", Effect::Held).nth(1);
-    world.cluster.strike(held);
-    let child = world.start("ADD", "q", &world.bed.path);
-    world.wait_for_request("PATCH", "/clusternetworks/oampub");
-    // As the original does it: the whole object, with the first address taken.
-    world.change("oampub", |network| {
-        network["spec"]["Options"]["alloc"] = json!("wBCAAQ==");
-    });
-    world.cluster.heal();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(result["ips"][0]["address"], "10.2.157.2/27");
-    assert_eq!(world.alloc("oampub"), "4BCAAQ==");
-    world.ok("DEL", "q");
-    assert_eq!(world.alloc("oampub"), "wBCAAQ==");
-}
-
 /// A change that the API server refuses for what it is, and not for its version, is not tried for ever.
 #[test]
 fn a_change_that_is_not_allowed() {
@@ -204,10 +181,10 @@ fn a_change_that_is_not_allowed() {
     world
         .cluster
         .strike(Fault::on("PATCH", "/clusternetworks/oampub", refused));
-    let started = Instant::now();
     let error = world.error("ADD", "q");
     assert!(error.contains("DanmNet update failed"), "{error}");
-    assert!(started.elapsed() < Duration::from_secs(10));
+    let requests = world.cluster.requests();
+    assert_eq!(requests.iter().filter(|r| r.method == "PATCH").count(), 1);
     world.cluster.heal();
     world.is_clean(ALLOC);
 }

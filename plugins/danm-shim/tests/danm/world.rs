@@ -259,7 +259,7 @@ impl World {
 
     /// Waits until the API server has such a request.
     pub(crate) fn wait_for_request(&self, method: &str, path: &str) {
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(60);
         let is_meant = |r: &Request| r.method == method && r.path.contains(path);
         while !self.cluster.requests().iter().any(is_meant) {
             assert!(Instant::now() < end, "{method} {path} was not sent");
