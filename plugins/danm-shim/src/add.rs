@@ -68,7 +68,7 @@ pub(crate) fn run(
         return Err(Error::config(why));
     }
     let netns = Arc::new(open_netns(&call.netns)?);
-    let cluster = Cluster::new(&node.settings)?;
+    let cluster = node.cluster()?;
     let record = Arc::new(
         node.records
             .open(&call.net.name, &call.container_id, &call.ifname)?,
@@ -78,6 +78,10 @@ pub(crate) fn run(
     let without_ipv6 = Arc::new(OnceLock::<WithoutIpv6>::new());
     let (off, within) = (Arc::clone(&without_ipv6), Arc::clone(&netns));
     undo.push("take the interfaces back", move || {
+        // The request that the ADD has failed at may have been the only one without an answer.
+        if let Some(cluster) = taken.cluster.get() {
+            cluster.try_anew();
+        }
         let done = detach::all(&taken, &held);
         if let Some(off) = off.get() {
             off.restore(&within)?;
@@ -95,11 +99,11 @@ pub(crate) fn run(
             args.namespace, args.name
         ))
     })?;
-    let (requests, is_default) = requests(&cluster, args, &pod)?;
-    let jobs = plan(node, call, args, &cluster, &pod, requests, is_default)?;
+    let (requests, is_default) = requests(cluster, args, &pod)?;
+    let jobs = plan(node, call, args, cluster, &pod, requests, is_default)?;
     names::check(jobs.iter().map(|job| job.ifname.as_str()))?;
     are_free(&netns, &jobs)?;
-    clear_pod(node, call, &cluster, args, &pod)?;
+    clear_pod(node, call, cluster, args, &pod)?;
     if let Some(off) = link::enable_ipv6(&netns)? {
         let _ = without_ipv6.set(off);
     }
@@ -125,7 +129,7 @@ pub(crate) fn run(
         node,
         call,
         args,
-        cluster: &cluster,
+        cluster,
         pod: &pod,
         netns: &netns,
         record: &record,

@@ -26,10 +26,10 @@ pub(crate) fn run(node: &Node, call: &Call) -> Result<(), Error> {
             "no ADD of container {id} is on record"
         )));
     }
-    let cluster = Cluster::new(&node.settings)?;
+    let cluster = node.cluster()?;
     for part in &record.interfaces {
         let place = part.network();
-        one(node, call, &cluster, &record, part, &netns).map_err(|e| {
+        one(node, call, cluster, &record, part, &netns).map_err(|e| {
             e.context(format!(
                 "interface {} of network {}",
                 part.ifname, place.name

@@ -1,6 +1,7 @@
 //! The API server as this plugin uses it: a pod, networks, DanmEps.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cni::{Code, Error};
 use k8s::{
@@ -45,6 +46,7 @@ pub(crate) struct Cluster {
     runtime: Runtime,
     client: Client,
     group: DanmGroup,
+    is_away: AtomicBool,
 }
 
 /// An answer that nobody reads but its metadata: a bitmap may have a megabyte.
@@ -89,12 +91,32 @@ impl Cluster {
             runtime,
             client: Client::new(access, settings.api_limit),
             group: settings.group,
+            is_away: AtomicBool::new(false),
         })
     }
 
+    /// Whether the last request was left without an answer, or with one that says that the server can't answer now.
+    pub(crate) fn is_away(&self) -> bool {
+        self.is_away.load(Ordering::Relaxed)
+    }
+
+    /// Forgets what became of the last request.
+    pub(crate) fn try_anew(&self) {
+        self.is_away.store(false, Ordering::Relaxed);
+    }
+
+    fn ask<T>(
+        &self,
+        request: impl Future<Output = Result<T, k8s::Error>>,
+    ) -> Result<T, k8s::Error> {
+        let answer = self.runtime.block_on(request);
+        let is_away = answer.as_ref().err().is_some_and(k8s::Error::is_temporary);
+        self.is_away.store(is_away, Ordering::Relaxed);
+        answer
+    }
+
     pub(crate) fn pod(&self, namespace: &str, name: &str) -> Result<Pod, k8s::Error> {
-        self.runtime
-            .block_on(self.client.namespaced::<Pod>(namespace).get(name))
+        self.ask(self.client.namespaced::<Pod>(namespace).get(name))
     }
 
     /// The devices that kubelet has given to a pod.
@@ -109,17 +131,14 @@ impl Cluster {
     pub(crate) fn network(&self, network: &NetworkRef) -> Result<DanmNetwork, k8s::Error> {
         let kind = network.scope.kind(self.group);
         let api = self.client.of_kind(kind, network.namespace());
-        self.runtime.block_on(api.get(&network.name))
+        self.ask(api.get(&network.name))
     }
 
     /// Changes a network; one of the operations tests its version.
     pub(crate) fn patch_network(&self, network: &NetworkRef, operations: &[Value]) -> Patched {
         let kind = network.scope.kind(self.group);
         let api = self.client.of_kind::<MetaOnly>(kind, network.namespace());
-        match self
-            .runtime
-            .block_on(api.json_patch(&network.name, operations))
-        {
+        match self.ask(api.json_patch(&network.name, operations)) {
             Ok(_) => Patched::Done,
             Err(e) if e.maybe_applied => Patched::Unknown(e),
             // A test that failed is answered 422.
@@ -133,7 +152,7 @@ impl Cluster {
         let api = self
             .client
             .of_kind::<DanmEp>(DanmEp::kind(self.group), namespace);
-        match self.runtime.block_on(api.create(endpoint)) {
+        match self.ask(api.create(endpoint)) {
             // It is the one made by an earlier try: nobody else has its name.
             Err(e) if !e.is_already_exists() => Err(e),
             _ => Ok(()),
@@ -144,7 +163,7 @@ impl Cluster {
         let api = self
             .client
             .of_kind(DanmEp::kind(self.group), Some(namespace));
-        self.runtime.block_on(api.get(name))
+        self.ask(api.get(name))
     }
 
     /// Writes the addresses that a delegate has given.
@@ -159,17 +178,14 @@ impl Cluster {
             .of_kind::<MetaOnly>(DanmEp::kind(self.group), Some(namespace));
         let Addresses { ip, ip6 } = addresses;
         let patch = json!({"spec": {"Interface": {"Address": ip, "AddressIPv6": ip6}}});
-        self.runtime
-            .block_on(api.merge_patch(name, &patch))
-            .map(drop)
+        self.ask(api.merge_patch(name, &patch)).map(drop)
     }
 
     pub(crate) fn delete_endpoint(&self, namespace: &str, name: &str) -> Result<(), k8s::Error> {
         let api = self
             .client
             .of_kind::<DanmEp>(DanmEp::kind(self.group), Some(namespace));
-        self.runtime
-            .block_on(api.delete(name, &Preconditions::default()))
+        self.ask(api.delete(name, &Preconditions::default()))
     }
 
     /// The DanmEps of one namespace, or (`None`) of all.
@@ -179,7 +195,7 @@ impl Cluster {
             limit: 500,
             ..ListOptions::default()
         };
-        self.runtime.block_on(api.list_all(&options))
+        self.ask(api.list_all(&options))
     }
 
     /// Whether the server knows networks and DanmEps: asks for one of each.

@@ -6,7 +6,6 @@ use cni::{Attachment, Error, Network};
 use k8s::DanmEp;
 use kernel::sysctl;
 
-use crate::cluster::Cluster;
 use crate::record::{Part, Record};
 use crate::{Node, detach, files};
 
@@ -77,13 +76,16 @@ fn attachment(container: &str, ifname: &str) -> Attachment {
     }
 }
 
-/// Tries again what had to wait for the API server.
+/// Tries again what had to wait for the API server, unless it is away now.
 pub(crate) fn leftovers(node: &Node) {
     let all = node.records.all().unwrap_or_else(|e| {
         log::error!("{e}");
         Vec::new()
     });
     for (path, _) in all.into_iter().filter(|(_, record)| record.is_left) {
+        if node.is_alone() {
+            break;
+        }
         if let Err(e) = detach::at(node, path) {
             log::error!("{e}");
         }
@@ -93,7 +95,7 @@ pub(crate) fn leftovers(node: &Node) {
 /// Takes down DanmEps of this node that no record tells of and whose pods are gone, or are others by now. Returns those
 /// of the others that have no record.
 fn endpoints(node: &Node, valid: &[Attachment]) -> Result<Vec<DanmEp>, Error> {
-    let cluster = Cluster::new(&node.settings)?;
+    let cluster = node.cluster()?;
     let host = sysctl::read("kernel/hostname")?;
     let all = cluster
         .endpoints(None)
@@ -123,7 +125,7 @@ fn endpoints(node: &Node, valid: &[Attachment]) -> Result<Vec<DanmEp>, Error> {
             }
         };
         match is_gone {
-            true => errors.extend(detach::foreign(node, &cluster, endpoint, &all).err()),
+            true => errors.extend(detach::foreign(node, cluster, endpoint, &all).err()),
             false => live.push(endpoint.clone()),
         }
     }

@@ -1,6 +1,5 @@
 //! Taking down: what the record of a container says, what only the API server can undo as soon as it answers.
 
-use std::cell::OnceCell;
 use std::path::PathBuf;
 
 use cni::Error;
@@ -51,11 +50,6 @@ pub(crate) fn all(node: &Node, record: &Open) -> Result<bool, Error> {
     if now.is_empty() || record.is_abandoned() {
         return Ok(!record.is_abandoned());
     }
-    let opened = OnceCell::new();
-    let cluster = || match opened.get() {
-        Some(cluster) => Ok(cluster),
-        None => Cluster::new(&node.settings).map(|made| opened.get_or_init(|| made)),
-    };
     let (mut errors, mut is_done) = (Vec::new(), true);
     let parts = now.interfaces.iter().rev();
     for part in parts.filter(|part| part.stage != Stage::Deleted) {
@@ -64,7 +58,14 @@ pub(crate) fn all(node: &Node, record: &Open) -> Result<bool, Error> {
             errors.push(e);
             continue;
         }
-        let done = cluster().and_then(|cluster| objects(node, record, &now, part, cluster));
+        // All that can be done without the API server is done before a runtime loses its patience.
+        if node.is_alone() {
+            is_done = false;
+            continue;
+        }
+        let done = node
+            .cluster()
+            .and_then(|cluster| objects(node, record, &now, part, cluster));
         if let Err(e) = done {
             log::warn!(
                 "DanmEp {} of {}/{}: {e}",
@@ -76,7 +77,13 @@ pub(crate) fn all(node: &Node, record: &Open) -> Result<bool, Error> {
         }
     }
     for stray in record.get().strays {
-        let was_there = cluster().and_then(|c| delete(c, &stray.namespace, &stray.endpoint));
+        if node.is_alone() {
+            is_done = false;
+            break;
+        }
+        let was_there = node
+            .cluster()
+            .and_then(|cluster| delete(cluster, &stray.namespace, &stray.endpoint));
         match was_there {
             // It will not come any more.
             Ok(false) if !stray.is_young() => {}
@@ -223,7 +230,7 @@ fn network_of(endpoint: &DanmEp) -> Option<NetworkRef> {
 /// be nothing, and the API server may be gone for good.
 fn unrecorded(node: &Node, call: &Call) {
     let found = PodArgs::read(call).and_then(|args| {
-        let cluster = Cluster::new(&node.settings)?;
+        let cluster = node.cluster()?;
         let all = cluster.endpoints(Some(&args.namespace));
         let mut own = all.map_err(|e| Error::plugin(e.to_string()))?;
         own.retain(|endpoint| endpoint.spec.cid == args.cid);
@@ -243,8 +250,8 @@ fn unrecorded(node: &Node, call: &Call) {
     };
     for endpoint in &endpoints {
         let name = &endpoint.metadata.name;
-        let done = adopted_interface(node, call, &cluster, endpoint)
-            .and_then(|()| foreign(node, &cluster, endpoint, &all));
+        let done = adopted_interface(node, call, cluster, endpoint)
+            .and_then(|()| foreign(node, cluster, endpoint, &all));
         match done {
             Ok(()) => log::info!("DanmEp {name}, which is on no record, is taken down"),
             Err(e) => log::error!("DanmEp {name}, which is on no record: {e}"),

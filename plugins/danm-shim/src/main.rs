@@ -20,7 +20,7 @@ mod record;
 mod result;
 
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cni::{Attachment, Code, Error, Success};
 use invoke::{CALLERS, ResultCache, Runtime, called_by};
@@ -44,6 +44,8 @@ struct Node {
     claims: Claims,
     records: Records,
     runtime: Runtime,
+    /// Opened by whoever needs it first.
+    cluster: OnceLock<Cluster>,
 }
 
 struct Danm;
@@ -122,7 +124,21 @@ impl Node {
                 callers,
             },
             settings,
+            cluster: OnceLock::new(),
         })
+    }
+
+    /// The API server; nothing is asked yet. Errors: its access can't be used.
+    fn cluster(&self) -> Result<&Cluster, Error> {
+        match self.cluster.get() {
+            Some(cluster) => Ok(cluster),
+            None => Cluster::new(&self.settings).map(|made| self.cluster.get_or_init(|| made)),
+        }
+    }
+
+    /// Whether the API server is not worth waiting for: it has not answered the last request, with all its tries.
+    fn is_alone(&self) -> bool {
+        self.cluster.get().is_some_and(Cluster::is_away)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What fails leaves nothing behind, and DEL comes to its end whatever is missing.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -56,6 +57,36 @@ fn del_without_api_server() {
     assert_eq!(world.alloc("oampub"), "wBCAAQ==");
     world.cluster.heal();
     // Another container's DEL comes by.
+    world.ok("DEL", "other");
+    world.is_clean(ALLOC);
+}
+
+/// A server that does not answer is waited for once, and not for each interface and each container that waits.
+#[test]
+fn del_waits_once() {
+    let mut world = World::new();
+    world.pod(
+        "p",
+        &json!([{"clusterNetwork": "oampub", "ip": "dynamic"}, {"clusterNetwork": "oampub", "ip": "dynamic"}]),
+    );
+    world.ok("ADD", "p");
+    world.conf["timeouts"] = json!({"apiServer": 1});
+    world
+        .cluster
+        .strike(Fault::on("", "", Effect::Answer(503, None)));
+    for _ in 0..2 {
+        world.cluster.forget_requests();
+        world.ok("DEL", "p");
+        let paths: BTreeSet<String> = world
+            .cluster
+            .requests()
+            .into_iter()
+            .map(|r| r.path)
+            .collect();
+        assert_eq!(paths.len(), 1, "{paths:?}");
+        assert_eq!(world.links(), ["lo"]);
+    }
+    world.cluster.heal();
     world.ok("DEL", "other");
     world.is_clean(ALLOC);
 }

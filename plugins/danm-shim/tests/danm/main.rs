@@ -27,6 +27,7 @@
 mod bed;
 mod world;
 
+mod access;
 mod addresses;
 mod conflicts;
 mod delegates;
