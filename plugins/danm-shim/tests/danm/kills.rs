@@ -104,6 +104,29 @@ fn killed_at_every_request_of_del_then_gc() {
     killed_at_every_request("DEL", "GC");
 }
 
+/// The address is taken, the DanmEp is not there yet, and the record of the container is lost: the books know it still.
+#[test]
+fn gc_of_an_address_without_a_record() {
+    let mut world = faults::world();
+    world.simple_pod("p", "oampub");
+    let lost = Effect::Delay(Duration::from_secs(3600));
+    world.cluster.strike(Fault::on("POST", "/danmeps", lost));
+    let mut child = world.start("ADD", "p", &world.bed.path);
+    world.wait_for_request("POST", "/danmeps");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    world.cluster.heal();
+    std::fs::remove_dir_all(world.dir.join("state/containers")).unwrap();
+    assert_eq!(world.alloc("oampub"), "wBCAAQ==");
+    world.simple_pod("q", "oampub");
+    world.ok("ADD", "q");
+    world.conf["cni.dev/valid-attachments"] = json!([{"containerID": "c-q", "ifname": "eth0"}]);
+    world.ok("GC", "");
+    assert_eq!(world.alloc("oampub"), "oBCAAQ==");
+    world.ok("DEL", "q");
+    world.is_clean(ALLOC);
+}
+
 /// An interface of both families with routes and policy routes, made by a delegate or by the plugin itself.
 fn world_with_routes(kind: &str) -> World {
     let mut world = World::new();
