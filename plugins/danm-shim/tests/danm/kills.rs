@@ -1,6 +1,7 @@
 //! SIGKILL at every request to the API server and at every message to the kernel; then DEL, or GC because the node was
 //! lost: no address, no DanmEp and no interface is left.
 
+use std::fs;
 use std::io::Write;
 use std::time::Duration;
 
@@ -78,6 +79,8 @@ fn killed_at_every_request(verb: &str, then: &str) {
                 break;
             }
             kills += 1;
+            // What may come yet would be asked for in each round to come.
+            fs::remove_dir_all(world.dir.join("state/containers")).unwrap();
         }
         assert!(kills > 4, "{verb}, {fate:?}: {kills} requests");
         world.is_clean(ALLOC);
@@ -116,7 +119,7 @@ fn gc_of_an_address_without_a_record() {
     child.kill().unwrap();
     child.wait().unwrap();
     world.cluster.heal();
-    std::fs::remove_dir_all(world.dir.join("state/containers")).unwrap();
+    fs::remove_dir_all(world.dir.join("state/containers")).unwrap();
     assert_eq!(world.alloc("oampub"), "wBCAAQ==");
     world.simple_pod("q", "oampub");
     world.ok("ADD", "q");
