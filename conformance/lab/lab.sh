@@ -73,9 +73,9 @@ room=$(df -Pm /dev/shm 2>/dev/null | awk 'NR == 2 { print $4 }')
 [ "${room:-0}" -ge "$memory" ] && memory_dir=/dev/shm || memory_dir=$lab
 
 # Console 0 is for the kernel, 1 and 2 are the command's stdout and stderr.
-# Should this script be killed, the guest ends with it.
+# Should this script be killed, or its whole process group, the guest ends with it.
 # shellcheck disable=SC2016
-TMPDIR=$memory_dir setpriv --pdeathsig TERM sh -c '
+TMPDIR=$memory_dir setpriv --pdeathsig TERM setsid sh -c '
     lab=$1
     shift
     trap "kill \$guest; wait \$guest; rm -rf \"\$lab\"; exit 143" TERM

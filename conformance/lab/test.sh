@@ -28,12 +28,12 @@ if [ -e "$dir/file" ]; then
     echo "lab: what was written inside has reached the disk" >&2
     exit 1
 fi
-# One that is killed takes its guest and its folder along.
+# One that is killed with its process group takes its guest and its folder along.
 mkfifo "$dir/started"
-TMPDIR=$dir "$lab" sh -c 'echo started; sleep 100' >"$dir/started" 2>"$dir/output" &
+TMPDIR=$dir setsid "$lab" sh -c 'echo started; sleep 100' >"$dir/started" 2>"$dir/output" &
 killed=$!
 head -n 1 "$dir/started" >"$dir/line"
-kill -9 "$killed"
+kill -9 "-$killed"
 seconds=0
 while [ -n "$(find "$dir" -maxdepth 1 -name 'lab.*')" ]; do
     seconds=$((seconds + 1))
