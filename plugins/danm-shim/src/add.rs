@@ -7,14 +7,13 @@ use std::time::UNIX_EPOCH;
 
 use cni::text::format_mac;
 use cni::{Code, Error, Network, Success};
-use invoke::Parameters;
 use k8s::{DanmEp, DanmEpInterface, DanmEpSpec, DanmNetwork, DanmScope, ObjectMeta, Pod};
 use kernel::{Netns, Rtnl, sysctl};
 use skel::Undo;
 
 use crate::annotation::{self, Request};
 use crate::cluster::{Cluster, NetworkRef};
-use crate::conf::{self, PodArgs};
+use crate::conf::PodArgs;
 use crate::delegate::{self, Delegation};
 use crate::device::Device;
 use crate::ipam::{Addresses, NONE};
@@ -526,13 +525,7 @@ impl Work<'_> {
             part.config = config;
             part.program = program;
         })?;
-        let of = Parameters {
-            container_id: self.call.container_id.clone(),
-            netns: self.call.netns.clone(),
-            ifname: job.ifname.clone(),
-            args: conf::pairs(&self.call.args),
-            capability_args: settings.capability_args.clone(),
-        };
+        let of = self.record.get().parameters(&job.ifname, settings);
         let added = self.node.runtime.add(&network, &of);
         added.map_err(|e| failed_to_add(e.error))
     }

@@ -11,7 +11,7 @@ use crate::cluster::Cluster;
 use crate::ipam;
 use crate::link::{self, net};
 use crate::record::{Part, Record};
-use crate::{Call, Node, conf, open_netns};
+use crate::{Call, Node, open_netns};
 
 /// Compares, interface by interface, up to the first difference. Changes nothing.
 pub(crate) fn run(node: &Node, call: &Call) -> Result<(), Error> {
@@ -83,11 +83,8 @@ fn one(
             if Version::parse(&delegate.cni_version).is_some_and(|v| v >= Version::V0_4_0) =>
         {
             let of = Parameters {
-                container_id: record.container_id.clone(),
                 netns: call.netns.clone(),
-                ifname: part.ifname.clone(),
-                args: conf::pairs(&record.args),
-                capability_args: node.settings.capability_args.clone(),
+                ..record.parameters(&part.ifname, &node.settings)
             };
             node.runtime.check(&delegate, &of)
         }

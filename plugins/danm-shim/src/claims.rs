@@ -16,7 +16,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use cni::{Code, Error};
-use k8s::{DanmNetwork, DanmPool};
+use k8s::{DanmNetwork, DanmPool, DanmScope};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -190,6 +190,22 @@ impl Claims {
     pub(crate) fn is_held(&self, network: &NetworkRef, endpoint: &str) -> Result<bool, Error> {
         let ledger: Option<Ledger> = files::read(&self.path(network))?;
         Ok(ledger.is_some_and(|ledger| ledger.held.contains_key(endpoint)))
+    }
+
+    /// The endpoints in the books, with their networks.
+    pub(crate) fn all(&self) -> Result<Vec<(NetworkRef, String)>, Error> {
+        let mut all = Vec::new();
+        for path in files::list(&self.folder, "json")? {
+            let Some(network) = network_of(&path) else {
+                continue;
+            };
+            let Ledger { held, pending, .. } = files::read(&path)?.unwrap_or_default();
+            let endpoints = held
+                .into_keys()
+                .chain(pending.into_iter().map(|p| p.endpoint));
+            all.extend(endpoints.map(|endpoint| (network.clone(), endpoint)));
+        }
+        Ok(all)
     }
 
     fn open<'a>(&self, cluster: &'a Cluster, network: &'a NetworkRef) -> Result<Book<'a>, Error> {
@@ -394,6 +410,19 @@ impl Book<'_> {
     fn save(&self) -> Result<(), Error> {
         files::write(&self.path, &self.ledger)
     }
+}
+
+/// The network of a book, by the name that [`Claims::path`] gives it.
+fn network_of(path: &Path) -> Option<NetworkRef> {
+    let name = path.file_name()?.to_str()?;
+    let [scope, namespace, name, _] = name.split(':').collect::<Vec<_>>()[..] else {
+        return None;
+    };
+    Some(NetworkRef {
+        scope: DanmScope::parse(scope)?,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    })
 }
 
 fn update_failed(why: &k8s::Error) -> Error {

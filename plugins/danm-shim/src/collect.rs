@@ -1,11 +1,12 @@
 //! What is left of containers that are gone: records that wait for the API server, and DanmEps of this node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cni::{Attachment, Error, Network};
 use k8s::DanmEp;
 use kernel::sysctl;
 
+use crate::cluster::NetworkRef;
 use crate::record::{Part, Record};
 use crate::{Node, detach, files};
 
@@ -15,6 +16,8 @@ pub(crate) fn gc(node: &Node, network: &str, valid: &[Attachment]) -> Result<(),
     let mut errors = Vec::new();
     // Before anything is taken down: networks that no valid attachment has are told as well.
     let delegates = delegates(node)?;
+    // Before the records are read: an ADD that goes on meanwhile writes its record first.
+    let claimed = node.claims.all()?;
     for path in node.records.of(network)? {
         let is_valid = |record: &Record| {
             let same =
@@ -29,11 +32,33 @@ pub(crate) fn gc(node: &Node, network: &str, valid: &[Attachment]) -> Result<(),
     }
     leftovers(node);
     match endpoints(node, valid) {
-        Ok(live) => errors.extend(forward(node, &delegates, &live).err()),
+        Ok(live) => {
+            errors.extend(claims(node, claimed, &live).err());
+            errors.extend(forward(node, &delegates, &live).err());
+        }
         // Without them it is not known which attachments the delegates have of pods that the original has attached.
         Err(e) => errors.push(e),
     }
     Error::join(errors)
+}
+
+/// Gives back addresses of endpoints that have neither a record any more nor a DanmEp.
+fn claims(node: &Node, claimed: Vec<(NetworkRef, String)>, live: &[DanmEp]) -> Result<(), Error> {
+    let known = known(node)?;
+    let is_live = |name: &String| live.iter().any(|e| e.metadata.name == *name);
+    let mut stale = claimed;
+    stale.retain(|(_, endpoint)| !known.contains(endpoint) && !is_live(endpoint));
+    let given = stale
+        .iter()
+        .map(|(network, endpoint)| node.claims.give(node.cluster()?, network, endpoint, None));
+    Error::join(given.filter_map(Result::err).collect())
+}
+
+/// Names of the DanmEps that records tell of.
+fn known(node: &Node) -> Result<BTreeSet<String>, Error> {
+    let records = node.records.all()?;
+    let names = records.iter().flat_map(|(_, record)| record.endpoints());
+    Ok(names.cloned().collect())
 }
 
 /// The networks of delegates that the records tell of, each in the form that was used last.
@@ -100,16 +125,11 @@ fn endpoints(node: &Node, valid: &[Attachment]) -> Result<Vec<DanmEp>, Error> {
     let all = cluster
         .endpoints(None)
         .map_err(|e| Error::plugin(e.to_string()))?;
-    let records = node.records.all()?;
-    let is_known = |name: &String| {
-        records
-            .iter()
-            .any(|(_, r)| r.endpoints().any(|e| e == name))
-    };
+    let known = known(node)?;
     let (mut errors, mut live) = (Vec::new(), Vec::new());
     for endpoint in all.iter().filter(|endpoint| endpoint.spec.host == host) {
         let spec = &endpoint.spec;
-        if is_known(&endpoint.metadata.name) {
+        if known.contains(&endpoint.metadata.name) {
             continue;
         }
         if valid.iter().any(|a| a.container_id == spec.cid) {

@@ -115,13 +115,7 @@ fn interface(node: &Node, record: &Record, part: &Part) -> Result<(), Error> {
         None => link::delete(&record.netns, &part.ifname).map_err(context),
         Some(network) => {
             link::delete(&record.netns, &part.stand_in).map_err(context)?;
-            let of = Parameters {
-                container_id: record.container_id.clone(),
-                netns: record.netns.clone(),
-                ifname: part.ifname.clone(),
-                args: conf::pairs(&record.args),
-                capability_args: node.settings.capability_args.clone(),
-            };
+            let of = record.parameters(&part.ifname, &node.settings);
             node.runtime.del(&network, &of).map_err(context)?;
             if network
                 .plugins

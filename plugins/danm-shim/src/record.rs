@@ -9,10 +9,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use cni::{Error, Network};
+use invoke::Parameters;
 use k8s::DanmScope;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::NetworkRef;
+use crate::conf::{self, Settings};
 use crate::files::{self, Lock};
 use crate::ipam::Addresses;
 
@@ -101,6 +103,17 @@ impl Record {
     /// Whether it tells of nothing.
     pub(crate) fn is_empty(&self) -> bool {
         self.interfaces.is_empty() && self.strays.is_empty()
+    }
+
+    /// What a delegate is told of its interface in a later verb.
+    pub(crate) fn parameters(&self, ifname: &str, settings: &Settings) -> Parameters {
+        Parameters {
+            container_id: self.container_id.clone(),
+            netns: self.netns.clone(),
+            ifname: ifname.to_owned(),
+            args: conf::pairs(&self.args),
+            capability_args: settings.capability_args.clone(),
+        }
     }
 
     /// Names of all its DanmEps.

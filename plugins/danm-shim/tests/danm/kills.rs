@@ -1,6 +1,7 @@
 //! SIGKILL at every request to the API server and at every message to the kernel; then DEL, or GC because the node was
 //! lost: no address, no DanmEp and no interface is left.
 
+use std::fs;
 use std::io::Write;
 use std::time::Duration;
 
@@ -78,6 +79,8 @@ fn killed_at_every_request(verb: &str, then: &str) {
                 break;
             }
             kills += 1;
+            // What may come yet would be asked for in each round to come.
+            fs::remove_dir_all(world.dir.join("state/containers")).unwrap();
         }
         assert!(kills > 4, "{verb}, {fate:?}: {kills} requests");
         world.is_clean(ALLOC);
@@ -102,6 +105,29 @@ fn killed_at_every_request_of_del_then_del() {
 #[test]
 fn killed_at_every_request_of_del_then_gc() {
     killed_at_every_request("DEL", "GC");
+}
+
+/// The address is taken, the DanmEp is not there yet, and the record of the container is lost: the books know it still.
+#[test]
+fn gc_of_an_address_without_a_record() {
+    let mut world = faults::world();
+    world.simple_pod("p", "oampub");
+    let lost = Effect::Delay(Duration::from_secs(3600));
+    world.cluster.strike(Fault::on("POST", "/danmeps", lost));
+    let mut child = world.start("ADD", "p", &world.bed.path);
+    world.wait_for_request("POST", "/danmeps");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    world.cluster.heal();
+    fs::remove_dir_all(world.dir.join("state/containers")).unwrap();
+    assert_eq!(world.alloc("oampub"), "wBCAAQ==");
+    world.simple_pod("q", "oampub");
+    world.ok("ADD", "q");
+    world.conf["cni.dev/valid-attachments"] = json!([{"containerID": "c-q", "ifname": "eth0"}]);
+    world.ok("GC", "");
+    assert_eq!(world.alloc("oampub"), "oBCAAQ==");
+    world.ok("DEL", "q");
+    world.is_clean(ALLOC);
 }
 
 /// An interface of both families with routes and policy routes, made by a delegate or by the plugin itself.

@@ -226,22 +226,19 @@ impl World {
 
     /// The bitmap of a ClusterNetwork.
     pub(crate) fn alloc(&self, network: &str) -> String {
-        let path = format!("/apis/danm.k8s.io/v1/clusternetworks/{network}");
-        let network = self.cluster.get(&path).unwrap();
-        network["spec"]["Options"]["alloc"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
+        self.option(network, "alloc")
     }
 
     /// The IPv6 bitmap of a ClusterNetwork.
     pub(crate) fn alloc6(&self, network: &str) -> String {
+        self.option(network, "alloc6")
+    }
+
+    fn option(&self, network: &str, key: &str) -> String {
         let path = format!("/apis/danm.k8s.io/v1/clusternetworks/{network}");
         let network = self.cluster.get(&path).unwrap();
-        network["spec"]["Options"]["alloc6"]
-            .as_str()
-            .unwrap()
-            .to_owned()
+        let text = network["spec"]["Options"][key].as_str();
+        text.unwrap_or_default().to_owned()
     }
 
     /// The IPv6 bitmap of a /106 whose address ::2 is a gateway.
