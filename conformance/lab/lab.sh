@@ -23,6 +23,7 @@ done
 shift $((OPTIND - 1))
 [ $# -gt 0 ] || fail "no command given"
 kernel=$(command -v linux.uml) || fail "linux.uml is not installed (Debian package user-mode-linux)"
+command -v setpriv >/dev/null || fail "setpriv is not installed (Debian package util-linux)"
 command -v modprobe >/dev/null || fail "modprobe is not installed (Debian package kmod)"
 
 # A guest that crashes aborts its process: its memory is of no use in a core file.
@@ -72,7 +73,15 @@ room=$(df -Pm /dev/shm 2>/dev/null | awk 'NR == 2 { print $4 }')
 [ "${room:-0}" -ge "$memory" ] && memory_dir=/dev/shm || memory_dir=$lab
 
 # Console 0 is for the kernel, 1 and 2 are the command's stdout and stderr.
-TMPDIR=$memory_dir timeout -k 5 "$seconds" "$kernel" mem="${memory}M" \
+# Should this script be killed, or its whole process group, the guest ends with it.
+# shellcheck disable=SC2016
+TMPDIR=$memory_dir setpriv --pdeathsig TERM setsid sh -c '
+    lab=$1
+    shift
+    trap "kill \$guest; wait \$guest; rm -rf \"\$lab\"; exit 143" TERM
+    "$@" &
+    guest=$!
+    wait $guest' guest "$lab" timeout -k 5 "$seconds" "$kernel" mem="${memory}M" \
     root=/dev/root rootfstype=hostfs rootflags=/ ro init="$lab/init" \
     uml_dir="$lab" umid=guest quiet panic=-1 con=null con0=null,fd:5 con1=null,fd:3 con2=null,fd:4 \
     3>&1 4>&2 5>"$lab/boot" </dev/null >&5 2>&1 &

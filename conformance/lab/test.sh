@@ -28,4 +28,20 @@ if [ -e "$dir/file" ]; then
     echo "lab: what was written inside has reached the disk" >&2
     exit 1
 fi
+# One that is killed with its process group takes its guest and its folder along.
+mkfifo "$dir/started"
+TMPDIR=$dir setsid "$lab" sh -c 'echo started; sleep 100' >"$dir/started" 2>"$dir/output" &
+killed=$!
+head -n 1 "$dir/started" >"$dir/line"
+kill -9 "-$killed"
+seconds=0
+while [ -n "$(find "$dir" -maxdepth 1 -name 'lab.*')" ]; do
+    seconds=$((seconds + 1))
+    if [ "$(cat "$dir/line")" != started ] || [ "$seconds" = 20 ]; then
+        echo "lab: what was killed goes on:" >&2
+        cat "$dir/output" >&2
+        exit 1
+    fi
+    sleep 1
+done
 echo "lab: works, and keeps what is written in it to itself"
