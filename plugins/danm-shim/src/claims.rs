@@ -9,13 +9,9 @@
 //! the server carries out one at most. Once the version is another, what has left no mark never will.
 
 use std::collections::BTreeMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
-use cni::{Code, Error};
+use cni::Error;
 use k8s::{DanmNetwork, DanmPool, DanmScope};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -23,13 +19,10 @@ use serde_json::{Value, json};
 use crate::cluster::{Cluster, NetworkRef, Patched};
 use crate::files::{self, Lock};
 use crate::ipam::{self, Addresses, Changes};
+use crate::tries::Tries;
 
 /// The domain of the annotations that marks are in.
 const MARKS: &str = "danm-shim";
-/// How long one change may take, with all its tries.
-const LIMIT: Duration = Duration::from_secs(25);
-/// The shortest pause after a conflict, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(600));
 
 /// What this node keeps account of, for one network.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -106,9 +99,11 @@ impl Claims {
         wanted: &Addresses,
     ) -> Result<Addresses, Error> {
         let mut book = self.open(cluster, network)?;
-        let mut tries = Tries::new();
+        let mut tries = Tries::default();
         loop {
-            let mut object = book.read(tries.count > 0)?;
+            let mut object = book.read(tries.are_more())?.ok_or_else(|| {
+                Error::plugin(format!("network {} has been deleted", network.name))
+            })?;
             // An earlier try has come through in the meantime.
             if let Some(held) = book.ledger.held.get(endpoint) {
                 return Ok(held.addresses());
@@ -127,7 +122,7 @@ impl Claims {
             if changes.is_empty() || book.change(&object, endpoint, Some(held), changes)? {
                 return Ok(got);
             }
-            tries.pause(network)?;
+            tries.pause(&network.name)?;
         }
     }
 
@@ -144,17 +139,15 @@ impl Claims {
             return Ok(());
         }
         let mut book = self.open(cluster, network)?;
-        let mut tries = Tries::new();
+        let mut tries = Tries::default();
         loop {
             let is_held = book.ledger.held.contains_key(endpoint);
             if known.is_none() && !is_held && !book.is_pending(endpoint) {
                 return Ok(());
             }
-            let mut object = match book.read(tries.count > 0) {
-                Ok(object) => object,
+            let Some(mut object) = book.read(tries.are_more())? else {
                 // With the network, its bitmap is gone.
-                Err(e) if e.code == Code::Other(404) => return book.forget(endpoint),
-                Err(e) => return Err(e),
+                return book.forget(endpoint);
             };
             let held = book.ledger.held.get(endpoint).map(Held::addresses);
             let changes = match held.as_ref().or(known) {
@@ -168,7 +161,7 @@ impl Claims {
             if book.change(&object, endpoint, None, changes)? {
                 return Ok(());
             }
-            tries.pause(network)?;
+            tries.pause(&network.name)?;
         }
     }
 
@@ -240,22 +233,17 @@ impl Claims {
 }
 
 impl Book<'_> {
-    /// Reads the network, and finds out what has become of changes whose end nobody has seen.
-    fn read(&mut self, is_again: bool) -> Result<DanmNetwork, Error> {
-        let object = self.cluster.network(self.network).map_err(|e| {
-            let code = if e.is_absent() {
-                Code::Other(404)
-            } else {
-                Code::Plugin
-            };
-            let msg = match is_again {
-                true => format!(
-                    "After IP address reservation conflict, network cannot be read again!: {e}"
-                ),
-                false => e.to_string(),
-            };
-            Error::new(code, msg)
-        })?;
+    /// Reads the network, and finds out what has become of changes whose end nobody has seen. `None`: it is not there.
+    fn read(&mut self, is_again: bool) -> Result<Option<DanmNetwork>, Error> {
+        let object = match self.cluster.network(self.network) {
+            Ok(object) => object,
+            Err(e) if e.is_absent() => return Ok(None),
+            Err(e) if is_again => {
+                let why = "After IP address reservation conflict, network cannot be read again!";
+                return Err(Error::plugin(format!("{why}: {e}")));
+            }
+            Err(e) => return Err(Error::plugin(e.to_string())),
+        };
         let version = &object.metadata.resource_version;
         if let Some((of, why)) = self.refused.take_if(|(of, _)| of == version) {
             log::debug!("network {} has version {of} still", self.network.name);
@@ -274,7 +262,7 @@ impl Book<'_> {
                 .retain(|pending| pending.version == *version);
             self.save()?;
         }
-        Ok(object)
+        Ok(Some(object))
     }
 
     /// Whether a change for an endpoint may still be on its way.
@@ -432,51 +420,4 @@ fn update_failed(why: &k8s::Error) -> Error {
 /// The first group of a UUID: enough to tell the changes of one node apart.
 fn short(uuid: &str) -> String {
     uuid.split('-').next().unwrap_or_default().to_owned()
-}
-
-/// The tries of one change: how many there were, and when the next one may be.
-struct Tries {
-    count: u32,
-    until: Instant,
-    /// The last one.
-    pause: Duration,
-    /// When the try began that is going on.
-    begun: Instant,
-}
-
-impl Tries {
-    fn new() -> Tries {
-        let begun = Instant::now();
-        Tries {
-            count: 0,
-            until: begun + LIMIT,
-            pause: Duration::ZERO,
-            begun,
-        }
-    }
-
-    /// Waits before the next try: at least as long as two tries of others take, and at most three times as long as the
-    /// last time, so that those who met once do not meet again.
-    fn pause(&mut self, network: &NetworkRef) -> Result<(), Error> {
-        self.count += 1;
-        let (shortest, longest) = PAUSES;
-        let shortest = (self.begun.elapsed() * 2).clamp(shortest, longest);
-        let last = self.pause.max(shortest);
-        let range = (last * 3).min(longest).saturating_sub(shortest);
-        let part = RandomState::new().hash_one(self.count) % 1024;
-        self.pause = shortest + range * u32::try_from(part).unwrap_or_default() / 1024;
-        if Instant::now() + self.pause >= self.until {
-            let name = &network.name;
-            let tries = self.count;
-            return Err(Error::new(
-                Code::TryAgainLater,
-                format!(
-                    "network {name} is changed by others all the time: {tries} tries within {LIMIT:?}"
-                ),
-            ));
-        }
-        sleep(self.pause);
-        self.begun = Instant::now();
-        Ok(())
-    }
 }

@@ -13,11 +13,14 @@ mod device;
 mod fake_ipam;
 mod files;
 mod flannel;
+mod interface;
 mod ipam;
 mod link;
 mod names;
+mod plan;
 mod record;
 mod result;
+mod tries;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
