@@ -76,11 +76,7 @@ impl<'t> Node<'t> {
 
     /// The same with the pod in any namespace.
     pub fn in_namespace(trial: &'t Trial<'t>, namespace: &str) -> Result<Self, Stop> {
-        let cluster = match &trial.stage.control_plane {
-            Some(control_plane) => Cluster::before(control_plane),
-            None => Cluster::start(),
-        }
-        .map_err(fail)?;
+        let cluster = trial.stage.cluster().map_err(fail)?;
         let folder = trial.stage.folder(&format!("nodes/{}", trial.serial()))?;
         let [bin_dir, cni_dir, conf_dir] = ["bin", "state", "net.d"].map(|name| folder.join(name));
         // cniDir is left to multus to make.

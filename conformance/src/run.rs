@@ -85,7 +85,9 @@ pub fn run(options: &Options) -> Result<bool, String> {
         plugins.push(plugin);
     }
     // From this thread, with which it would end.
-    if plugins.iter().any(|plugin| plugin.profile.name == "multus") {
+    let asks =
+        |plugin: &Plugin| plugin.profile.name == "multus" || !plugin.profile.objects.is_empty();
+    if plugins.iter().any(asks) {
         ground.control_plane = ControlPlane::from_environment()?;
         report::text(match ground.control_plane {
             Some(_) => "API server: kube-apiserver of KUBEBUILDER_ASSETS\n",

@@ -14,7 +14,7 @@ use nix::unistd::{getegid, geteuid};
 use serde_json::Value;
 
 use crate::cable;
-use crate::cluster::ControlPlane;
+use crate::cluster::{Cluster, ControlPlane};
 use crate::pod::{Link, NetState, create_netns};
 use crate::requirement::{Stop, skip};
 
@@ -29,7 +29,7 @@ pub const NETNS_DIR: &str = "/run/netns";
 #[derive(Debug)]
 pub struct Ground {
     ip: PathBuf,
-    /// A real API server, for the plugins that need one.
+    /// A real API server, for the plugins that ask one.
     pub control_plane: Option<Arc<ControlPlane>>,
 }
 
@@ -86,8 +86,7 @@ const COVERED: [&str; 3] = [NETNS_DIR, NETNS_ALIAS, "/var/lib/cni"];
 pub struct Stage {
     ip: PathBuf,
     scratch: PathBuf,
-    /// What the ground has.
-    pub control_plane: Option<Arc<ControlPlane>>,
+    control_plane: Option<Arc<ControlPlane>>,
     link_kinds: Mutex<BTreeMap<String, Result<(), String>>>,
 }
 
@@ -144,6 +143,17 @@ impl Stage {
         self.ip(&["-n", LAN, "link", "set", "port", "up"])?;
         self.ip(&["link", "set", UPLINK, "up"])?;
         Ok(())
+    }
+
+    /// An API server for one trial: the one in memory, with the real one behind it where there is one.
+    ///
+    /// # Errors
+    /// A sentence saying what did not work.
+    pub fn cluster(&self) -> Result<Cluster, String> {
+        match &self.control_plane {
+            Some(control_plane) => Cluster::before(control_plane),
+            None => Cluster::start(),
+        }
     }
 
     /// A new empty folder that only this run can see.

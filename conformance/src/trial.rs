@@ -148,7 +148,7 @@ impl<'run> Trial<'run> {
         if objects.is_empty() || self.cluster.get().is_some() {
             return Ok(self.cluster.get());
         }
-        let cluster = Cluster::start().map_err(fail)?;
+        let cluster = self.stage.cluster().map_err(fail)?;
         for object in objects {
             cluster.put(object.clone()).map_err(fail)?;
         }

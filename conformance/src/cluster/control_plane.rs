@@ -32,18 +32,21 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// Between two looks at what has no event.
 const PAUSE: Duration = Duration::from_millis(100);
 /// What our manifests install: the kinds that tests make objects of.
-const MANIFEST: &str = include_str!("../../../packaging/kubernetes/multus.yaml");
-/// The collections that tests put objects into.
-const COLLECTIONS: [&str; 3] = [
-    "/api/v1/pods",
-    "/api/v1/events",
-    "/apis/k8s.cni.cncf.io/v1/network-attachment-definitions",
+const MANIFESTS: [&str; 6] = [
+    include_str!("../../../packaging/kubernetes/multus.yaml"),
+    include_str!("../../../packaging/kubernetes/danm/danm.k8s.io/ClusterNetwork.yaml"),
+    include_str!("../../../packaging/kubernetes/danm/danm.k8s.io/DanmEp.yaml"),
+    include_str!("../../../packaging/kubernetes/danm/danm.k8s.io/DanmNet.yaml"),
+    include_str!("../../../packaging/kubernetes/danm/danm.k8s.io/TenantConfig.yaml"),
+    include_str!("../../../packaging/kubernetes/danm/danm.k8s.io/TenantNetwork.yaml"),
 ];
 
 /// A running etcd and kube-apiserver on the loopback interface. Both end when it is dropped, and with the thread that made it.
 #[derive(Debug)]
 pub struct ControlPlane {
     upstream: Arc<Upstream>,
+    /// The collections that tests put objects into, such as `/api/v1/pods`.
+    collections: Vec<String>,
     in_use: Mutex<bool>,
     given_back: Condvar,
     // In this order: the server before its store, the folder last.
@@ -105,9 +108,10 @@ impl ControlPlane {
         ];
         let server = Service::start(assets, "kube-apiserver", &arguments, &folder.0)?;
         let upstream = Arc::new(Upstream::new(secure, &authority, &token)?);
-        furnish(&upstream)?;
+        let collections = furnish(&upstream)?;
         Ok(Arc::new(Self {
             upstream,
+            collections,
             in_use: Mutex::new(false),
             given_back: Condvar::new(),
             _server: server,
@@ -140,7 +144,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        for collection in COLLECTIONS {
+        for collection in &self.0.collections {
             self.0.upstream.clear(collection);
         }
         *locked(&self.0.in_use) = false;
@@ -173,21 +177,34 @@ fn credentials(folder: &Path) -> Result<(String, String), String> {
 }
 
 /// Waits until the server has begun all its work, and makes the kinds known that tests use. It says that it listens, but neither
-/// of these; so it is asked until it answers.
-fn furnish(upstream: &Upstream) -> Result<(), String> {
+/// of these; so it is asked until it answers. Answers the collections that tests put objects into.
+fn furnish(upstream: &Upstream) -> Result<Vec<String>, String> {
     until("the API server is not ready", || {
         upstream.ask("GET", "/readyz", &Value::Null)
     })?;
-    let definitions = manifest::read(MANIFEST)?;
-    let kind = |object: &Value| object["kind"] == "CustomResourceDefinition";
-    for definition in definitions.into_iter().filter(kind) {
-        upstream.put(&manifest::target_of(&definition)?, definition)?;
+    let mut collections = vec!["/api/v1/pods".to_owned(), "/api/v1/events".to_owned()];
+    for manifest in MANIFESTS {
+        for definition in manifest::read(manifest)? {
+            if definition["kind"] == "CustomResourceDefinition" {
+                collections.push(collection_of(&definition));
+                upstream.put(&manifest::target_of(&definition)?, definition)?;
+            }
+        }
     }
-    COLLECTIONS.into_iter().try_for_each(|collection| {
+    for collection in &collections {
         until(&format!("there is no {collection}"), || {
             upstream.ask("GET", collection, &Value::Null)
-        })
-    })
+        })?;
+    }
+    Ok(collections)
+}
+
+/// Where the objects of a kind are, by its definition.
+fn collection_of(definition: &Value) -> String {
+    let spec = &definition["spec"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (group, version) = (text(&spec["group"]), text(&spec["versions"][0]["name"]));
+    format!("/apis/{group}/{version}/{}", text(&spec["names"]["plural"]))
 }
 
 fn until(what: &str, mut ask: impl FnMut() -> Result<(u16, Value), String>) -> Result<(), String> {

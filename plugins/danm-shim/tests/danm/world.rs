@@ -66,12 +66,17 @@ pub(crate) struct World {
 impl World {
     /// The ClusterNetwork `oampub` of the example is there, made by `macvlan`, with its bitmap.
     pub(crate) fn new() -> World {
+        World::with(Cluster::start)
+    }
+
+    /// The same with another API server.
+    pub(crate) fn with(cluster: impl FnOnce() -> Result<Cluster, String>) -> World {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("danm-{}-{number}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let bed = Bed::new();
-        let cluster = Cluster::start().unwrap();
+        let cluster = cluster().unwrap();
         let kubeconfig = dir.join("kubeconfig");
         cluster
             .write_kubeconfig(&kubeconfig, &cluster.token_user())
