@@ -13,6 +13,8 @@ ARCH     = $(firstword $(subst -, ,$(TARGET)))
 # those of glibc, whose checked variants of functions musl doesn't have.
 CROSS    = $(if $(filter-out $(MACHINE),$(ARCH)),$(call cross,$(ARCH)-linux-gnu-gcc,$(subst -,_,$(TARGET))))
 cross    = CARGO_TARGET_$(shell echo $(2) | tr a-z A-Z)_LINKER=$(1) CC_$(2)=$(1) CFLAGS_$(2)=-U_FORTIFY_SOURCE
+# The date of packages is that of the commit. Programs have none, and need not be built anew for each commit.
+CARGO    = env -u SOURCE_DATE_EPOCH cargo
 # Neither this folder nor the user's shows in a program: two builds of one source are the same, byte by byte.
 STATIC = CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS="$(if $(findstring gnu,$(TARGET)),-Ctarget-feature=+crt-static )$(REMAP)"
 REMAP  = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-path-prefix=$(CURDIR)=/src
@@ -44,13 +46,13 @@ help: ## this list
 build: setup-build ## the plugins and the installer, static, in target/*/release
 	$(say) "building $(PLUGINS) $(INSTALLER) for $(TARGET)"
 	@# One run for each: built together they would share the features that any one of them asks for.
-	@for plugin in $(PLUGINS) $(INSTALLER); do $(STATIC) $(CROSS) cargo build --quiet --locked --release --target $(TARGET) -p $$plugin || exit; done
+	@for plugin in $(PLUGINS) $(INSTALLER); do $(STATIC) $(CROSS) $(CARGO) build --quiet --locked --release --target $(TARGET) -p $$plugin || exit; done
 	@cd $(RELEASE) && ls -l $(PLUGINS) $(INSTALLER) | awk '{ printf "%-16s %7.2f MB\n", $$9, $$5 / 1e6 }'
 
 .PHONY: harness
 harness: setup-build ## the conformance suite
 	$(say) "building the conformance suite"
-	@$(STATIC) $(CROSS) cargo build --quiet --locked --release --target $(TARGET) -p cni-conformance
+	@$(STATIC) $(CROSS) $(CARGO) build --quiet --locked --release --target $(TARGET) -p cni-conformance
 
 .PHONY: install
 install: build ## the plugins into $(DESTDIR)/opt/cni/bin
