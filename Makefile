@@ -11,8 +11,11 @@ TARGET  ?= $(call target_of,$(MACHINE))
 ARCH     = $(firstword $(subst -, ,$(TARGET)))
 # For another architecture than this machine's, Debian's cross compiler links, and compiles the C in ring. Its headers are
 # those of glibc, whose checked variants of functions musl doesn't have.
-CROSS    = $(if $(filter-out $(MACHINE),$(ARCH)),$(call cross,$(ARCH)-linux-gnu-gcc,$(subst -,_,$(TARGET))))
+CROSS    = $(if $(filter-out $(MACHINE),$(ARCH)),$(call cross,$(ARCH)-linux-gnu-gcc,$(subst -,_,$(TARGET))) $(if $(QUICK),$(quick)))
 cross    = CARGO_TARGET_$(shell echo $(2) | tr a-z A-Z)_LINKER=$(1) CC_$(2)=$(1) CFLAGS_$(2)=-U_FORTIFY_SOURCE
+# QUICK=1: programs for other architectures are built in half the time, to be looked at and not to be used.
+QUICK   ?=
+quick    = CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1
 # The date of packages is that of the commit. Programs have none, and need not be built anew for each commit.
 CARGO    = env -u SOURCE_DATE_EPOCH cargo
 # Neither this folder nor the user's shows in a program: two builds of one source are the same, byte by byte.
