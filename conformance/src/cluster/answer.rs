@@ -23,7 +23,7 @@ use super::serve::{Connection, Content};
 use super::status::Status;
 use super::store::Page;
 use super::upstream::Upstream;
-use super::{Shared, locked, write};
+use super::{Shared, accept, locked, write};
 
 /// What a real server takes, in bytes.
 const BODY: usize = 3 * 1024 * 1024;
@@ -180,8 +180,7 @@ async fn pass_on(request: &Request, upstream: &Upstream) -> Answered {
     if is_true(&request.query, "watch") {
         return Err(Status::new(501, "watches are not passed on"));
     }
-    let (method, media) = (&request.method, &request.content_type);
-    let passed_on = upstream.send(method, &request.uri, media, request.body.clone());
+    let passed_on = upstream.send(request);
     let (code, body) = passed_on.await.map_err(|why| Status::new(502, why))?;
     let mut response = respond(code, body);
     json_type(&mut response);
@@ -229,6 +228,7 @@ fn carry_out(request: &Request, shared: &Shared) -> Answered {
         };
     };
     let store = &mut *locked(&shared.store);
+    let shown = |code, object| Ok(document(code, &accept::form(&request.accept, object)));
     match request.method.as_str() {
         "GET" if is_true(&request.query, "watch") => watch(request, target, shared, store),
         "GET" if target.name.is_empty() => {
@@ -246,17 +246,15 @@ fn carry_out(request: &Request, shared: &Shared) -> Answered {
                     .unwrap_or(0),
                 after: text("continue"),
             };
-            Ok(document(200, &store.list(&target, &page)?))
+            shown(200, store.list(&target, &page)?)
         }
-        "GET" => Ok(document(200, &store.get(&target)?)),
-        "POST" if target.name.is_empty() => Ok(document(
-            201,
-            &write::create(store, &target, decoded(request)?)?,
-        )),
-        "PUT" if !target.name.is_empty() => Ok(document(
-            200,
-            &write::update(store, &target, decoded(request)?)?,
-        )),
+        "GET" => shown(200, store.get(&target)?),
+        "POST" if target.name.is_empty() => {
+            shown(201, write::create(store, &target, decoded(request)?)?)
+        }
+        "PUT" if !target.name.is_empty() => {
+            shown(200, write::update(store, &target, decoded(request)?)?)
+        }
         "PATCH" if !target.name.is_empty() => {
             let media = request
                 .content_type
@@ -264,10 +262,7 @@ fn carry_out(request: &Request, shared: &Shared) -> Answered {
                 .next()
                 .unwrap_or_default()
                 .trim();
-            Ok(document(
-                200,
-                &write::patch(store, &target, media, &request.body)?,
-            ))
+            shown(200, write::patch(store, &target, media, &request.body)?)
         }
         "DELETE" => {
             let options = if request.body.is_empty() {
@@ -286,18 +281,7 @@ fn carry_out(request: &Request, shared: &Shared) -> Answered {
             };
             let list = store.list(&target, &page)?;
             for item in list["items"].as_array().into_iter().flatten() {
-                let text = |key: &str| {
-                    item["metadata"][key]
-                        .as_str()
-                        .unwrap_or_default()
-                        .to_owned()
-                };
-                let one = Target {
-                    namespace: text("namespace"),
-                    name: text("name"),
-                    ..target.clone()
-                };
-                write::delete(store, &one, &Value::Null)?;
+                write::delete(store, &target.one(item), &Value::Null)?;
             }
             Ok(document(200, &list))
         }

@@ -30,6 +30,7 @@
 //! # Ok::<(), String>(())
 //! ```
 
+mod accept;
 mod answer;
 mod control_plane;
 mod credentials;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde_json::Value;
+
 /// Groups with a dot that are no custom resources.
 const BUILT_IN_GROUPS: [&str; 9] = [
     "apiextensions.k8s.io",
@@ -72,6 +74,19 @@ impl Target {
             subresource: subresource.into(),
         };
         (!target.resource.is_empty()).then_some(target)
+    }
+
+    /// One object of this collection.
+    pub(super) fn one(&self, object: &Value) -> Target {
+        let text = |key: &str| {
+            let text = object["metadata"][key].as_str();
+            text.unwrap_or_default().to_owned()
+        };
+        Target {
+            namespace: text("namespace"),
+            name: text("name"),
+            ..self.clone()
+        }
     }
 
     /// The path of the object or collection, without subresource.

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -19,6 +19,9 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
 
 use super::path::Target;
+use super::request::Request;
+
+const JSON: &str = "application/json";
 
 /// A server and how to speak to it; one connection for each request.
 #[derive(Debug)]
@@ -78,15 +81,19 @@ impl Upstream {
         })
     }
 
-    /// Sends one request. `uri` is path and query as they stand in a request line.
-    pub(super) async fn send(
-        &self,
-        method: &str,
-        uri: &str,
-        content_type: &str,
-        body: Vec<u8>,
-    ) -> Result<Reply, String> {
-        let request = self.way.request(method, uri, content_type, body)?;
+    /// Sends a request on as it came, but for who sends it.
+    pub(super) async fn send(&self, request: &Request) -> Result<Reply, String> {
+        let Request {
+            method,
+            uri,
+            content_type,
+            accept,
+            body,
+            ..
+        } = request;
+        let request = self
+            .way
+            .request(method, uri, (content_type, accept), body.clone())?;
         let way = self.way.clone();
         let sent = self
             .runtime
@@ -105,7 +112,7 @@ impl Upstream {
             Value::Null => Vec::new(),
             body => body.to_string().into_bytes(),
         };
-        let request = self.way.request(method, path, "application/json", bytes)?;
+        let request = self.way.request(method, path, (JSON, JSON), bytes)?;
         let (way, (sender, answered)) = (self.way.clone(), mpsc::channel());
         self.runtime.spawn(async move {
             let _ = sender.send(way.exchange(request).await);
@@ -194,18 +201,7 @@ impl Upstream {
             return;
         };
         for object in self.list(collection) {
-            let text = |key: &str| {
-                object["metadata"][key]
-                    .as_str()
-                    .unwrap_or_default()
-                    .to_owned()
-            };
-            let one = Target {
-                namespace: text("namespace"),
-                name: text("name"),
-                ..target.clone()
-            };
-            self.remove(&one.path());
+            self.remove(&target.one(&object).path());
         }
     }
 
@@ -221,7 +217,7 @@ impl Way {
         &self,
         method: &str,
         uri: &str,
-        content_type: &str,
+        (content_type, accept): (&str, &str),
         body: Vec<u8>,
     ) -> Result<hyper::Request<Full<Bytes>>, String> {
         hyper::Request::builder()
@@ -230,6 +226,7 @@ impl Way {
             .header(HOST, self.address.to_string())
             .header(AUTHORIZATION, format!("Bearer {}", self.token))
             .header(CONTENT_TYPE, content_type)
+            .header(ACCEPT, accept)
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| format!("{method} {uri}: {error}"))
     }

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, Pauses};
 use crate::error::{Cause, Error};
-use crate::kinds::meta::List;
+use crate::kinds::meta::{List, PartialObjectMetadata};
 use crate::kinds::{Kind, Object};
-use crate::request::{Repeat, Request, push_query, push_segment};
+use crate::request::{JSON, Repeat, Request, push_query, push_segment};
 
 /// The objects of one kind in one place. Made by [`Client::namespaced`] and its neighbours.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct Api<T> {
     /// `None`: the whole cluster.
     namespace: Option<String>,
     subresource: &'static str,
+    /// Whether answers are to have metadata only.
+    is_partial: bool,
     of: PhantomData<fn() -> T>,
 }
 
@@ -65,6 +67,20 @@ impl<T> Api<T> {
             kind,
             namespace: namespace.map(str::to_owned),
             subresource: "",
+            is_partial: false,
+            of: PhantomData,
+        }
+    }
+
+    /// The same objects, of which answers have the metadata only: where objects are large and nobody asks for the rest,
+    /// that is less to send and to read.
+    pub fn metadata_only(self) -> Api<PartialObjectMetadata> {
+        Api {
+            client: self.client,
+            kind: self.kind,
+            namespace: self.namespace,
+            subresource: self.subresource,
+            is_partial: true,
             of: PhantomData,
         }
     }
@@ -113,6 +129,14 @@ impl<T> Api<T> {
         Ok((path, what))
     }
 
+    /// A request that reads, until more is said of it.
+    fn request(&self, path: String, what: String) -> Request {
+        Request {
+            accept: if self.is_partial { PARTIAL } else { JSON },
+            ..Request::read(path, what)
+        }
+    }
+
     /// Deletes an object. One that is not there is an error (404).
     pub async fn delete(&self, name: &str, only_if: &Preconditions) -> Result<(), Error> {
         let (path, what) = self.place("DELETE", Some(name))?;
@@ -132,7 +156,7 @@ impl<T> Api<T> {
             content_type: JSON,
             body: body(&options, &what)?,
             repeat: Repeat::Safe,
-            ..Request::read(path, what)
+            ..self.request(path, what)
         };
         // The answer is the object or a `Status`; what is neither comes from somebody else, who has deleted nothing.
         match self.decoded::<IgnoredAny>(request).await {
@@ -163,7 +187,7 @@ impl<T: DeserializeOwned> Api<T> {
     /// Reads one object.
     pub async fn get(&self, name: &str) -> Result<T, Error> {
         let (path, what) = self.place("GET", Some(name))?;
-        self.decoded(Request::read(path, what)).await
+        self.decoded(self.request(path, what)).await
     }
 
     /// Reads one page of objects.
@@ -175,7 +199,11 @@ impl<T: DeserializeOwned> Api<T> {
             push_query(&mut path, "limit", &options.limit.to_string());
         }
         push_query(&mut path, "continue", &options.next);
-        self.decoded(Request::read(path, what)).await
+        let mut request = self.request(path, what);
+        if self.is_partial {
+            request.accept = PARTIAL_LIST;
+        }
+        self.decoded(request).await
     }
 
     /// Reads all pages. The time limit is for all of them together.
@@ -204,7 +232,7 @@ impl<T: DeserializeOwned> Api<T> {
             body: body(patch, &what)?,
             repeat: Repeat::Safe,
             conflict_passes: patch.pointer("/metadata/resourceVersion").is_none(),
-            ..Request::read(path, what)
+            ..self.request(path, what)
         };
         self.decoded(request).await
     }
@@ -217,7 +245,7 @@ impl<T: DeserializeOwned> Api<T> {
             content_type: "application/json-patch+json",
             body: body(&operations, &what)?,
             repeat: Repeat::Unsafe,
-            ..Request::read(path, what)
+            ..self.request(path, what)
         };
         self.decoded(request).await
     }
@@ -235,7 +263,7 @@ impl<T: Object> Api<T> {
             content_type: JSON,
             body: body(&self.typed(object, &what)?, &what)?,
             repeat: if named { Repeat::Safe } else { Repeat::Unsafe },
-            ..Request::read(path, what)
+            ..self.request(path, what)
         };
         self.decoded(request).await
     }
@@ -256,7 +284,7 @@ impl<T: Object> Api<T> {
             content_type: JSON,
             body: body(&self.typed(object, &what)?, &what)?,
             repeat: Repeat::Safe,
-            ..Request::read(path, what)
+            ..self.request(path, what)
         };
         self.decoded(request).await
     }
@@ -303,7 +331,12 @@ impl<T: Object> Api<T> {
     }
 }
 
-const JSON: &str = "application/json";
+/// One object without all but its metadata; from a server that does not know this form, the whole object.
+const PARTIAL: &str =
+    "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+/// The same of a list.
+const PARTIAL_LIST: &str =
+    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
 
 fn body(value: &impl Serialize, what: &str) -> Result<Bytes, Error> {
     serde_json::to_vec(value)

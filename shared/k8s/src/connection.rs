@@ -226,7 +226,7 @@ fn message(
     let mut message = hyper::Request::builder()
         .method(&request.method)
         .uri(target)
-        .header(ACCEPT, "application/json")
+        .header(ACCEPT, request.accept)
         .header(USER_AGENT, concat!("cni-k8s/", env!("CARGO_PKG_VERSION")));
     if let Way::Http1(_) = way {
         message = message.header(HOST, server.authority());

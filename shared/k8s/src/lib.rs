@@ -43,7 +43,7 @@ pub use kinds::danm_network::{
     DanmGroup, DanmNetwork, DanmNetworkSpec, DanmOptions, DanmPool, DanmScope,
 };
 pub use kinds::event::{Event, EventSource, EventType, ObjectReference};
-pub use kinds::meta::{List, ListMeta, ObjectMeta, OwnerReference};
+pub use kinds::meta::{List, ListMeta, ObjectMeta, OwnerReference, PartialObjectMetadata};
 pub use kinds::network_attachment::{NetworkAttachmentDefinition, NetworkAttachmentSpec};
 pub use kinds::pod::{Pod, PodSpec, PodStatus};
 pub use kinds::status::{Status, StatusDetails};

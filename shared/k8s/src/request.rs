@@ -5,6 +5,9 @@ use std::fmt::Write;
 use hyper::Method;
 use hyper::body::Bytes;
 
+/// An object as JSON, in requests and in answers.
+pub(crate) const JSON: &str = "application/json";
+
 /// A request and what is known about repeating it.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
@@ -14,6 +17,8 @@ pub(crate) struct Request {
     /// Empty without a body.
     pub(crate) content_type: &'static str,
     pub(crate) body: Bytes,
+    /// The forms of an answer that can be read, as `Accept` has them.
+    pub(crate) accept: &'static str,
     /// For people: `GET pods default/samplepod`.
     pub(crate) what: String,
     pub(crate) repeat: Repeat,
@@ -40,6 +45,7 @@ impl Request {
             path,
             content_type: "",
             body: Bytes::new(),
+            accept: JSON,
             what,
             repeat: Repeat::ReadsOnly,
             conflict_passes: false,

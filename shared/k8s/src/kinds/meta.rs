@@ -47,6 +47,13 @@ pub struct ObjectMeta {
     pub rest: Map<String, Value>,
 }
 
+/// An object of any kind without all the rest. See [`crate::Api::metadata_only`].
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct PartialObjectMetadata {
+    /// What is left of it. An answer that has none is no object.
+    pub metadata: ObjectMeta,
+}
+
 /// An object that another one belongs to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
