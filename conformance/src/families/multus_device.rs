@@ -210,20 +210,22 @@ fn device_in_list(t: &Trial) -> Verdict {
     node.del().map(drop)
 }
 
+/// The plugin was sent this device by its capability.
+fn expect_capability(node: &Node, spy: &str, id: &Value) -> Verdict {
+    let config = node.only_call(Verb::Add, spy)?.config();
+    let sent = &config["runtimeConfig"];
+    ensure!(sent["deviceID"] == *id, "runtimeConfig of {spy} is {sent}");
+    Ok(())
+}
+
 fn device_by_capability(t: &Trial) -> Verdict {
     let (mut node, _kubelet) = with_devices(t)?;
     let mut capable = config(t, "net-b", "spy-b");
     capable["capabilities"] = json!({"deviceID": true});
     define(&node, "net-b", RESOURCE, &capable)?;
     node.add()?;
-    for (spy, id) in [("spy-b", json!(IDS[1])), ("spy-c", Value::Null)] {
-        let config = node.only_call(Verb::Add, spy)?.config();
-        ensure!(
-            config["runtimeConfig"]["deviceID"] == id,
-            "runtimeConfig of {spy} is {}",
-            config["runtimeConfig"]
-        );
-    }
+    expect_capability(&node, "spy-b", &json!(IDS[1]))?;
+    expect_capability(&node, "spy-c", &Value::Null)?;
     node.del().map(drop)
 }
 
@@ -274,14 +276,8 @@ fn device_of_the_annotation(t: &Trial) -> Verdict {
         json!([{"name": "net-b", "deviceID": "dev-7"}, {"name": "net-d", "deviceID": "dev-8"}]);
     node.annotate(&networks.to_string())?;
     node.add()?;
-    for (spy, id) in [("spy-b", IDS[1]), ("spy-d", "dev-8")] {
-        let config = node.only_call(Verb::Add, spy)?.config();
-        ensure!(
-            config["runtimeConfig"]["deviceID"] == id,
-            "runtimeConfig of {spy} is {}",
-            config["runtimeConfig"]
-        );
-    }
+    expect_capability(&node, "spy-b", &json!(IDS[1]))?;
+    expect_capability(&node, "spy-d", &json!("dev-8"))?;
     node.del().map(drop)
 }
 
