@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cni::{Code, Error};
 use k8s::{
-    Access, Client, DanmEp, DanmGroup, DanmNetwork, DanmScope, ListOptions, ObjectMeta, Pod,
-    Preconditions, Runtime, SERVICE_ACCOUNT,
+    Access, Client, DanmEp, DanmEpInterface, DanmGroup, DanmNetwork, DanmScope, ListOptions,
+    ObjectMeta, PartialObjectMetadata, Pod, Preconditions, Runtime, SERVICE_ACCOUNT,
 };
 use kubelet::Devices;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::conf::{PodArgs, Settings};
@@ -35,6 +34,14 @@ impl NetworkRef {
         }
     }
 
+    /// The network that a DanmEp is of; `None` if its kind is unknown.
+    pub(crate) fn of_endpoint(endpoint: &DanmEp) -> Option<NetworkRef> {
+        let scope = DanmScope::parse(&endpoint.spec.api_type)?;
+        let namespace = &endpoint.metadata.namespace;
+        let name = &endpoint.spec.network_name;
+        Some(NetworkRef::of_pod(scope, namespace, name))
+    }
+
     fn namespace(&self) -> Option<&str> {
         Some(self.namespace.as_str()).filter(|namespace| !namespace.is_empty())
     }
@@ -47,13 +54,6 @@ pub(crate) struct Cluster {
     client: Client,
     group: DanmGroup,
     is_away: AtomicBool,
-}
-
-/// An answer that nobody reads but its metadata: a bitmap may have a megabyte.
-#[derive(Debug, Deserialize)]
-struct MetaOnly {
-    #[expect(dead_code, reason = "an answer without metadata is no object")]
-    metadata: ObjectMeta,
 }
 
 /// How a patch of a network ended.
@@ -134,11 +134,49 @@ impl Cluster {
         self.ask(api.get(&network.name))
     }
 
+    /// The networks of all kinds that the server knows, without their bitmaps.
+    pub(crate) fn networks(&self) -> Result<Vec<(NetworkRef, ObjectMeta)>, k8s::Error> {
+        let mut all = Vec::new();
+        for scope in DanmScope::ALL {
+            let api = self
+                .client
+                .of_kind::<DanmNetwork>(scope.kind(self.group), None);
+            let objects = match self.ask(api.metadata_only().list_all(&pages())) {
+                Err(e) if e.is_not_found() => continue,
+                listed => listed?,
+            };
+            all.extend(
+                objects
+                    .into_iter()
+                    .map(|PartialObjectMetadata { metadata }| {
+                        let place = NetworkRef::of_pod(scope, &metadata.namespace, &metadata.name);
+                        (place, metadata)
+                    }),
+            );
+        }
+        Ok(all)
+    }
+
+    /// The addresses that the DanmEps of a network have.
+    pub(crate) fn addresses_of(&self, network: &NetworkRef) -> Result<Vec<Addresses>, k8s::Error> {
+        let mut all = self.endpoints(network.namespace())?;
+        all.retain(|endpoint| NetworkRef::of_endpoint(endpoint).as_ref() == Some(network));
+        let interfaces = all.into_iter().map(|endpoint| endpoint.spec.interface);
+        let addresses = |interface: DanmEpInterface| Addresses {
+            ip: interface.address,
+            ip6: interface.address_ipv6,
+        };
+        Ok(interfaces.map(addresses).collect())
+    }
+
     /// Changes a network; one of the operations tests its version.
     pub(crate) fn patch_network(&self, network: &NetworkRef, operations: &[Value]) -> Patched {
         let kind = network.scope.kind(self.group);
-        let api = self.client.of_kind::<MetaOnly>(kind, network.namespace());
-        match self.ask(api.json_patch(&network.name, operations)) {
+        let api = self
+            .client
+            .of_kind::<DanmNetwork>(kind, network.namespace());
+        // A bitmap may have a megabyte, and the server has it from here.
+        match self.ask(api.metadata_only().json_patch(&network.name, operations)) {
             Ok(_) => Patched::Done,
             Err(e) if e.maybe_applied => Patched::Unknown(e),
             // A test that failed is answered 422.
@@ -175,7 +213,8 @@ impl Cluster {
     ) -> Result<(), k8s::Error> {
         let api = self
             .client
-            .of_kind::<MetaOnly>(DanmEp::kind(self.group), Some(namespace));
+            .of_kind::<DanmEp>(DanmEp::kind(self.group), Some(namespace))
+            .metadata_only();
         let Addresses { ip, ip6 } = addresses;
         let patch = json!({"spec": {"Interface": {"Address": ip, "AddressIPv6": ip6}}});
         self.ask(api.merge_patch(name, &patch)).map(drop)
@@ -191,11 +230,7 @@ impl Cluster {
     /// The DanmEps of one namespace, or (`None`) of all.
     pub(crate) fn endpoints(&self, namespace: Option<&str>) -> Result<Vec<DanmEp>, k8s::Error> {
         let api = self.client.of_kind(DanmEp::kind(self.group), namespace);
-        let options = ListOptions {
-            limit: 500,
-            ..ListOptions::default()
-        };
-        self.ask(api.list_all(&options))
+        self.ask(api.list_all(&pages()))
     }
 
     /// Whether the server knows networks and DanmEps: asks for one of each.
@@ -221,5 +256,13 @@ impl Cluster {
             Some(e) if !known => Err(e),
             _ => endpoints,
         }
+    }
+}
+
+/// All objects, in pages of a size that a server has at hand.
+fn pages() -> ListOptions {
+    ListOptions {
+        limit: 500,
+        ..ListOptions::default()
     }
 }

@@ -6,6 +6,7 @@ use cni::{Attachment, Error, Network};
 use k8s::DanmEp;
 use kernel::sysctl;
 
+use crate::claims::mark::{self, Mark};
 use crate::cluster::NetworkRef;
 use crate::record::{Part, Record};
 use crate::{Node, detach, files};
@@ -31,6 +32,7 @@ pub(crate) fn gc(node: &Node, network: &str, valid: &[Attachment]) -> Result<(),
         }
     }
     leftovers(node);
+    errors.extend(lost(node).err());
     match endpoints(node, valid) {
         Ok(live) => {
             errors.extend(claims(node, claimed, &live).err());
@@ -52,6 +54,23 @@ fn claims(node: &Node, claimed: Vec<(NetworkRef, String)>, live: &[DanmEp]) -> R
         .iter()
         .map(|(network, endpoint)| node.claims.give(node.cluster()?, network, endpoint, None));
     Error::join(given.filter_map(Result::err).collect())
+}
+
+/// Gives back the addresses that this node took before it lost its books, and that no DanmEp has come of.
+fn lost(node: &Node) -> Result<(), Error> {
+    let cluster = node.cluster()?;
+    let host = sysctl::read("kernel/hostname")?;
+    let mut errors = Vec::new();
+    let networks = cluster.networks();
+    for (network, meta) in networks.map_err(|e| Error::plugin(e.to_string()))? {
+        let own = node.claims.mark(&network)?;
+        let is_lost =
+            |(name, mark): (&str, Mark)| Some(name) != own.as_deref() && mark.is_left_by(&host);
+        if mark::all(&meta.annotations).any(is_lost) {
+            errors.extend(node.claims.give_lost(cluster, &network, &host).err());
+        }
+    }
+    Error::join(errors)
 }
 
 /// Names of the DanmEps that records tell of.

@@ -184,7 +184,7 @@ pub(crate) fn foreign(
 ) -> Result<(), Error> {
     let (namespace, name) = (&endpoint.metadata.namespace, &endpoint.metadata.name);
     let spec = &endpoint.spec;
-    let network = network_of(endpoint).ok_or_else(|| {
+    let network = NetworkRef::of_endpoint(endpoint).ok_or_else(|| {
         Error::plugin(format!(
             "DanmEp {namespace}/{name} has the unknown apiType {:?}",
             spec.api_type
@@ -192,7 +192,7 @@ pub(crate) fn foreign(
     })?;
     let others = all.iter().filter(|other| other.metadata.name != *name);
     let others: Vec<&DanmEp> = others
-        .filter(|other| network_of(other).as_ref() == Some(&network))
+        .filter(|other| NetworkRef::of_endpoint(other).as_ref() == Some(&network))
         .collect();
     let own = |address: fn(&DanmEp) -> &String| {
         let is_taken = others
@@ -210,14 +210,6 @@ pub(crate) fn foreign(
     node.claims
         .give(cluster, &network, name, Some(&addresses))?;
     delete(cluster, namespace, name).map(drop)
-}
-
-/// The network that a DanmEp is of; `None` if its kind is unknown.
-fn network_of(endpoint: &DanmEp) -> Option<NetworkRef> {
-    let scope = DanmScope::parse(&endpoint.spec.api_type)?;
-    let namespace = &endpoint.metadata.namespace;
-    let name = &endpoint.spec.network_name;
-    Some(NetworkRef::of_pod(scope, namespace, name))
 }
 
 /// DEL of a container without record: the DanmEps say what the original has made for it. Nothing stops it: there may

@@ -10,6 +10,7 @@ use cni::{Error, Network, Success};
 use k8s::{DanmEp, DanmEpInterface, DanmEpSpec, ObjectMeta, Pod};
 use kernel::Netns;
 
+use crate::claims::{Claimant, Planned};
 use crate::cluster::Cluster;
 use crate::conf::PodArgs;
 use crate::delegate::{self, Delegation};
@@ -81,7 +82,15 @@ impl Work<'_> {
         let uses_bitmap = delegate::uses_bitmap(&job.network, &addresses);
         if uses_bitmap {
             let claims = &self.node.claims;
-            addresses = claims.take(self.cluster, &job.place, &job.endpoint, &addresses)?;
+            let claimant = Claimant {
+                endpoint: &job.endpoint,
+                record: self.record.path(),
+            };
+            let planned = Planned {
+                object: &job.network,
+                at: job.read_at,
+            };
+            addresses = claims.take(self.cluster, &job.place, &claimant, &addresses, &planned)?;
             self.note(job, &addresses)?;
         }
         let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();

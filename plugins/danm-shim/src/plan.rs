@@ -1,5 +1,7 @@
 //! What the pod asks for: which interfaces, on which networks, by which names.
 
+use std::time::SystemTime;
+
 use cni::Error;
 use k8s::{DanmNetwork, DanmScope, Pod};
 
@@ -21,6 +23,8 @@ pub(crate) struct Job {
     /// Which object its network is.
     pub(crate) place: NetworkRef,
     pub(crate) network: DanmNetwork,
+    /// When the network was asked for.
+    pub(crate) read_at: SystemTime,
     pub(crate) ifname: String,
     /// Name of its DanmEp.
     pub(crate) endpoint: String,
@@ -80,6 +84,7 @@ pub(crate) fn jobs(node: &Node, call: &Call, args: &PodArgs, pod: &Pod) -> Resul
     let mut jobs = Vec::with_capacity(requests.len());
     for (number, request) in requests.into_iter().enumerate() {
         let place = NetworkRef::of_pod(request.scope, &args.namespace, &request.network);
+        let read_at = SystemTime::now();
         let network = network(cluster, args, number, &place)?;
         let device = match delegate::needs_device(&delegate::network_type(&network)) {
             false => None,
@@ -102,6 +107,7 @@ pub(crate) fn jobs(node: &Node, call: &Call, args: &PodArgs, pod: &Pod) -> Resul
             request,
             place,
             network,
+            read_at,
             mac: device
                 .as_deref()
                 .map_or_else(Vec::new, |id| Device::new(id).mac()),

@@ -179,6 +179,14 @@ impl Part {
     }
 }
 
+/// Whether the record at `path` says that a DanmEp has been made. What can't be read says nothing.
+pub(crate) fn is_made(path: &Path, endpoint: &str) -> bool {
+    let record: Option<Record> = files::read(path).ok().flatten();
+    let parts = record.map(|record| record.interfaces).unwrap_or_default();
+    let mut parts = parts.iter().filter(|part| part.endpoint == endpoint);
+    parts.any(|part| !matches!(part.stage, Stage::Planned | Stage::Requested))
+}
+
 /// The documents of this node.
 #[derive(Debug, Clone)]
 pub(crate) struct Records {
@@ -263,6 +271,11 @@ impl Open {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Changes the document, in memory and on disk.

@@ -71,22 +71,26 @@ pub(crate) fn reserve(
 }
 
 /// Gives addresses back: each only if it lies in the subnet of the bitmap and is taken there.
-pub(crate) fn release(options: &mut DanmOptions, addresses: &Addresses) -> Changes {
-    let mut changes = Changes::default();
-    let give_back = |family: Result<Option<Family>, String>, address: &str| {
+pub(crate) fn release(options: &mut DanmOptions, addresses: &[Addresses]) -> Changes {
+    let give_back = |family: Result<Option<Family>, String>, own: fn(&Addresses) -> &String| {
         let mut family = family.ok()??;
-        let bit = family.subnet.index(host(address)?)?;
-        let is_taken = bit < family.bitmap.bits() && family.bitmap.is_set(bit);
-        is_taken.then(|| {
-            family.bitmap.clear(bit);
-            family.bitmap.into_text()
-        })
+        let mut is_changed = false;
+        for ip in addresses.iter().filter_map(|all| host(own(all))) {
+            let bit = family.subnet.index(ip);
+            let is_taken = |bit: &u64| *bit < family.bitmap.bits() && family.bitmap.is_set(*bit);
+            if let Some(bit) = bit.filter(is_taken) {
+                family.bitmap.clear(bit);
+                is_changed = true;
+            }
+        }
+        is_changed.then(|| family.bitmap.into_text())
     };
+    let mut changes = Changes::default();
     if !options.alloc.is_empty() {
-        changes.alloc = give_back(Family::v4(options), &addresses.ip);
+        changes.alloc = give_back(Family::v4(options), |all| &all.ip);
     }
     if !options.alloc6.is_empty() {
-        changes.alloc6 = give_back(Family::v6(options), &addresses.ip6);
+        changes.alloc6 = give_back(Family::v6(options), |all| &all.ip6);
     }
     changes
 }

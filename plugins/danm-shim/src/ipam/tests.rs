@@ -1,6 +1,7 @@
 //! The original's own cases as a table, the example network, and a naive model.
 
 use std::collections::BTreeSet;
+use std::slice;
 
 use proptest::prelude::*;
 
@@ -273,7 +274,7 @@ fn both_families_in_one_write() {
     // Both are given back in one write.
     let both = wanted("192.168.1.65/26", "2a00:8a00:a000:1193::2/64");
     assert!(is_reserved(&mut options.clone(), &both));
-    let changes = release(&mut options.clone(), &both);
+    let changes = release(&mut options.clone(), slice::from_ref(&both));
     assert!(changes.alloc.is_some() && changes.alloc6.is_some());
     apply(&mut options, changes);
     assert!(!is_reserved(&mut options.clone(), &both));
@@ -283,7 +284,7 @@ fn both_families_in_one_write() {
 #[test]
 fn releases_of_the_original() {
     let writes = |options: DanmOptions, ip: &str, ip6: &str| {
-        !release(&mut options.clone(), &wanted(ip, ip6)).is_empty()
+        !release(&mut options.clone(), &[wanted(ip, ip6)]).is_empty()
     };
     assert!(writes(full(), "192.168.1.2/30", ""), "successfulFree");
     assert!(!writes(full(), "192.168.1.10/30", ""), "outOfRange");
@@ -348,7 +349,7 @@ fn a_network_without_a_bitmap() {
     );
     assert_eq!(pool.last_ip, "10.2.157.2/27");
     assert_eq!(options.alloc, "4AAAAQ==");
-    assert!(release(&mut l2(), &wanted("10.2.157.1/27", "")).is_empty());
+    assert!(release(&mut l2(), &[wanted("10.2.157.1/27", "")]).is_empty());
 }
 
 #[test]
@@ -420,7 +421,7 @@ proptest! {
                     prop_assert_eq!(got.is_ok(), bit < size && taken.insert(bit));
                 }
                 _ => {
-                    let changes = release(&mut options.clone(), &wanted(&address(bit), ""));
+                    let changes = release(&mut options.clone(), &[wanted(&address(bit), "")]);
                     let was_taken = !options.alloc.is_empty() && taken.remove(&bit);
                     prop_assert_eq!(!changes.is_empty(), was_taken && bit < size);
                     apply(&mut options, changes);

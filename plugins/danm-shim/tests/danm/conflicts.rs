@@ -77,8 +77,8 @@ fn the_network_can_not_be_read_again() {
     let world = world();
     let conflict = Fault::on("PATCH", NETWORK, Effect::Answer(409, None));
     world.cluster.strike(conflict);
-    // It is read for the plan, and for the first try.
-    let forbidden = Fault::on("GET", NETWORK, Effect::Answer(403, None)).nth(3);
+    // It is read for the plan, which the first try is made with.
+    let forbidden = Fault::on("GET", NETWORK, Effect::Answer(403, None)).nth(2);
     world.cluster.strike(forbidden);
     let error = world.error("ADD", "p");
     let words = "After IP address reservation conflict, network cannot be read again!";
@@ -101,5 +101,45 @@ fn the_network_can_not_be_written() {
         "{error}"
     );
     assert_eq!(writes(&world), 1);
+    world.is_clean(ALLOC);
+}
+
+/// The plan's object is a moment old: what it refuses is asked for again, and what it allows may be too late.
+#[test]
+fn the_plan_is_overtaken() {
+    let world = world();
+    world.change("oampub", |network| {
+        network["spec"]["Options"]["alloc"] = json!("/////w==");
+    });
+    let held = Fault::on("GET", "/danmeps", Effect::Held).nth(1);
+    world.cluster.strike(held);
+    let child = world.start("ADD", "p", &world.bed.path);
+    world.wait_for_request("GET", "/danmeps");
+    world.change("oampub", |network| {
+        network["spec"]["Options"]["alloc"] = json!("////+w==");
+    });
+    world.cluster.heal();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        (world.alloc("oampub"), writes(&world)),
+        ("/////w==".into(), 1)
+    );
+    world.ok("DEL", "p");
+    assert_eq!(world.alloc("oampub"), "////+w==");
+}
+
+/// A pod with two interfaces on one network: the second one's plan is overtaken by the first one's address.
+#[test]
+fn two_addresses_of_one_network() {
+    let world = world();
+    let interface = json!({"clusterNetwork": "oampub", "ip": "dynamic"});
+    world.pod("p", &json!([interface, interface]));
+    world.ok("ADD", "p");
+    assert_eq!(
+        (world.alloc("oampub"), writes(&world)),
+        ("4BCAAQ==".into(), 2)
+    );
+    world.ok("DEL", "p");
     world.is_clean(ALLOC);
 }

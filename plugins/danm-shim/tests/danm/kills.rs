@@ -3,10 +3,10 @@
 
 use std::fs;
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use cni_conformance::cluster::{Effect, Fault};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::faults;
 use crate::tracer::End;
@@ -128,6 +128,117 @@ fn gc_of_an_address_without_a_record() {
     assert_eq!(world.alloc("oampub"), "oBCAAQ==");
     world.ok("DEL", "q");
     world.is_clean(ALLOC);
+}
+
+/// Makes the marks in the network so old that no ADD can be at work any more.
+fn age(world: &World) {
+    if marks(world).is_empty() {
+        return;
+    }
+    let old = UNIX_EPOCH.elapsed().unwrap().as_secs() - 3600;
+    world.change("oampub", |network| {
+        let annotations = network["metadata"]["annotations"].as_object_mut();
+        for text in annotations.into_iter().flat_map(|all| all.values_mut()) {
+            let words: Vec<_> = text.as_str().unwrap().split(' ').collect();
+            if let [change, _, rest @ ..] = &words[..] {
+                *text = json!(format!("{change} {old} {}", rest.join(" ")));
+            }
+        }
+    });
+}
+
+/// The marks in the network `oampub`, by their names.
+fn marks(world: &World) -> Vec<(String, Value)> {
+    let path = "/apis/danm.k8s.io/v1/clusternetworks/oampub";
+    let network = world.cluster.get(path).unwrap();
+    let marks = network["metadata"]["annotations"].as_object().cloned();
+    marks.into_iter().flatten().collect()
+}
+
+/// The node comes back without anything that it knew.
+#[test]
+fn killed_at_every_request_of_add_then_gc_without_state() {
+    for fate in [Fate::Lost, Fate::Before, Fate::After] {
+        let mut world = faults::world();
+        for nth in 1.. {
+            let is_sent = killed_at(&world, "ADD", nth, fate);
+            if fate == Fate::Before || !is_sent {
+                world.cluster.heal();
+            }
+            fs::remove_dir_all(world.dir.join("state")).unwrap();
+            age(&world);
+            lost(&mut world);
+            if fate == Fate::After {
+                world.cluster.heal();
+                age(&world);
+                lost(&mut world);
+            }
+            world.cluster.heal();
+            let place = format!("ADD killed at request {nth}, {fate:?}");
+            assert_eq!(world.left(), Vec::<String>::new(), "{place}");
+            assert_eq!(world.alloc("oampub"), ALLOC, "{place}");
+            // One that names a change and no address is left where GC has taken a DanmEp down.
+            let told = marks(&world);
+            assert!(
+                told.iter().all(|(_, m)| m.as_str().unwrap().len() == 8),
+                "{place}: {told:?}"
+            );
+            if !is_sent {
+                assert!(nth > 5, "{nth} requests");
+                break;
+            }
+        }
+    }
+}
+
+/// What a mark tells of is given back only if nobody can have it.
+#[test]
+fn an_address_of_a_lost_node_that_is_in_use() {
+    let mut world = faults::world();
+    for pod in ["a", "b"] {
+        world.simple_pod(pod, "oampub");
+    }
+    world.ok("ADD", "a");
+    world.cluster.forget_requests();
+    let lost_request = Effect::Delay(Duration::from_secs(3600));
+    world
+        .cluster
+        .strike(Fault::on("POST", "/danmeps", lost_request));
+    let mut child = world.start("ADD", "b", &world.bed.path);
+    world.wait_for_request("POST", "/danmeps");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    world.cluster.heal();
+    let all = marks(&world);
+    let [(_, mark)] = &all[..] else {
+        panic!("{all:?}");
+    };
+    // The DanmEp of `a` has been made.
+    assert!(mark.as_str().unwrap().ends_with(" 10.2.157.2"), "{mark}");
+    fs::rename(world.dir.join("state"), world.dir.join("state-1")).unwrap();
+    world.conf["cni.dev/valid-attachments"] = json!([{"containerID": "c-a", "ifname": "eth0"}]);
+
+    // An ADD may be at work.
+    world.ok("GC", "");
+    assert_eq!(
+        (marks(&world), world.alloc("oampub")),
+        (all.clone(), "4BCAAQ==".into())
+    );
+    age(&world);
+    // It is another node's.
+    let other = world.start_on(2, "GC", "").wait_with_output().unwrap();
+    assert!(other.status.success(), "{other:?}");
+    assert_eq!(world.alloc("oampub"), "4BCAAQ==");
+    // Another node has it by now.
+    let endpoint = &world.endpoints()[0];
+    let mut meanwhile = endpoint.clone();
+    meanwhile["metadata"] = json!({"name": "meanwhile", "namespace": "default"});
+    meanwhile["spec"]["Host"] = json!("elsewhere");
+    meanwhile["spec"]["Interface"]["Address"] = json!("10.2.157.2/27");
+    world.cluster.put(meanwhile).unwrap();
+    world.ok("GC", "");
+    assert_eq!(world.alloc("oampub"), "4BCAAQ==");
+    assert_eq!(marks(&world), []);
 }
 
 /// An interface of both families with routes and policy routes, made by a delegate or by the plugin itself.

@@ -8,21 +8,26 @@
 //! the object still has that version, the request may be on its way and stays written down; of several such requests
 //! the server carries out one at most. Once the version is another, what has left no mark never will.
 
+pub(crate) mod mark;
+mod operations;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::slice;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use cni::Error;
-use k8s::{DanmNetwork, DanmPool, DanmScope};
+use k8s::{DanmNetwork, DanmScope};
+use kernel::sysctl;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, NetworkRef, Patched};
 use crate::files::{self, Lock};
-use crate::ipam::{self, Addresses, Changes};
+use crate::ipam::{self, Addresses, Changes, host as host_of};
+use crate::record;
 use crate::tries::Tries;
-
-/// The domain of the annotations that marks are in.
-const MARKS: &str = "danm-shim";
+use mark::Mark;
+use operations::operations;
 
 /// What this node keeps account of, for one network.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -34,6 +39,8 @@ struct Ledger {
     held: BTreeMap<String, Held>,
     /// Changes that were about to be made, and whose end nobody has seen.
     pending: Vec<Pending>,
+    /// When this node has learned of a change of its own for the last time, in microseconds since 1970.
+    changed: u64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +48,9 @@ struct Ledger {
 struct Held {
     ip: String,
     ip6: String,
+    /// The record that tells whether its DanmEp has been made; `None`: it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record: Option<PathBuf>,
 }
 
 impl Held {
@@ -54,13 +64,28 @@ impl Held {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Pending {
-    /// The mark that it leaves.
+    /// Names it in the mark that it leaves. Empty: it takes this node's mark away.
     id: String,
     /// The only version of the object that it can be made in.
     version: String,
     endpoint: String,
     /// What the endpoint holds when it has been carried out; `None` is nothing any more.
     then: Option<Held>,
+}
+
+/// Whom addresses are taken for.
+pub(crate) struct Claimant<'a> {
+    /// Name of the DanmEp that will have them.
+    pub(crate) endpoint: &'a str,
+    /// The record that says how far it is.
+    pub(crate) record: &'a Path,
+}
+
+/// A network as it was read for another purpose.
+pub(crate) struct Planned<'a> {
+    pub(crate) object: &'a DanmNetwork,
+    /// When the request for it was sent.
+    pub(crate) at: SystemTime,
 }
 
 /// The account books of this node.
@@ -76,7 +101,7 @@ struct Book<'a> {
     path: PathBuf,
     ledger: Ledger,
     /// This node's mark in the object as it was read last.
-    mark: Option<String>,
+    mark: Option<Mark>,
     /// A change that was refused, and the version it was for: somebody else's change is the reason, or the change itself.
     refused: Option<(String, k8s::Error)>,
     _lock: Lock,
@@ -91,35 +116,48 @@ impl Claims {
     }
 
     /// Takes addresses for an endpoint, which has none yet: those that `wanted` names, or what it says in other words.
+    /// The first try is made with the object as it was `planned` with, unless this node has changed it since.
     pub(crate) fn take(
         &self,
         cluster: &Cluster,
         network: &NetworkRef,
-        endpoint: &str,
+        claimant: &Claimant,
         wanted: &Addresses,
+        planned: &Planned,
     ) -> Result<Addresses, Error> {
         let mut book = self.open(cluster, network)?;
+        let mut planned = book.is_as_planned(planned).then(|| planned.object.clone());
         let mut tries = Tries::default();
         loop {
-            let mut object = book.read(tries.are_more())?.ok_or_else(|| {
-                Error::plugin(format!("network {} has been deleted", network.name))
-            })?;
+            let is_planned = planned.is_some();
+            let mut object = match planned.take() {
+                Some(object) => object,
+                None => book.read(tries.are_more())?.ok_or_else(|| {
+                    Error::plugin(format!("network {} has been deleted", network.name))
+                })?,
+            };
             // An earlier try has come through in the meantime.
-            if let Some(held) = book.ledger.held.get(endpoint) {
+            if let Some(held) = book.ledger.held.get(claimant.endpoint) {
                 return Ok(held.addresses());
             }
             let name = &network.name;
-            let (got, changes) = ipam::reserve(&mut object.spec.options, wanted).map_err(|e| {
-                Error::plugin(format!(
-                    "IP address reservation failed for network:{name} with error:failed to allocate IP \
-                     address for network:{name} with error:{e}"
-                ))
-            })?;
+            let (got, changes) = match ipam::reserve(&mut object.spec.options, wanted) {
+                Ok(reserved) => reserved,
+                // Somebody may have given an address back since.
+                Err(_) if is_planned => continue,
+                Err(e) => {
+                    return Err(Error::plugin(format!(
+                        "IP address reservation failed for network:{name} with error:failed to allocate IP \
+                         address for network:{name} with error:{e}"
+                    )));
+                }
+            };
             let held = Held {
                 ip: got.ip.clone(),
                 ip6: got.ip6.clone(),
+                record: Some(claimant.record.to_owned()),
             };
-            if changes.is_empty() || book.change(&object, endpoint, Some(held), changes)? {
+            if changes.is_empty() || book.change(&object, claimant.endpoint, Some(held), changes)? {
                 return Ok(got);
             }
             tries.pause(&network.name)?;
@@ -151,7 +189,9 @@ impl Claims {
             };
             let held = book.ledger.held.get(endpoint).map(Held::addresses);
             let changes = match held.as_ref().or(known) {
-                Some(addresses) => ipam::release(&mut object.spec.options, addresses),
+                Some(addresses) => {
+                    ipam::release(&mut object.spec.options, slice::from_ref(addresses))
+                }
                 None => Changes::default(),
             };
             // What may still be on its way is too late as soon as the object has another version.
@@ -177,6 +217,66 @@ impl Claims {
         }
         let mut book = self.open(cluster, network)?;
         book.forget(endpoint)
+    }
+
+    /// Gives back addresses of marks that this node has left in a network before it lost its books. `host` is its name
+    /// in marks. An address that a DanmEp has, or that another node has taken by now, is not among them.
+    pub(crate) fn give_lost(
+        &self,
+        cluster: &Cluster,
+        network: &NetworkRef,
+        host: &str,
+    ) -> Result<(), Error> {
+        let mut book = self.open(cluster, network)?;
+        let mut tries = Tries::default();
+        loop {
+            let Some(mut object) = book.read(tries.are_more())? else {
+                return Ok(());
+            };
+            let (lost, others): (Vec<_>, Vec<_>) = mark::all(&object.metadata.annotations)
+                .filter(|(name, _)| *name != book.ledger.mark)
+                .partition(|(_, mark)| mark.is_left_by(host));
+            if lost.is_empty() {
+                return Ok(());
+            }
+            // Later than the object: whose address is in the bitmap by then, and in no mark, has its DanmEp.
+            let mut used = cluster
+                .addresses_of(network)
+                .map_err(|e| Error::plugin(e.to_string()))?;
+            used.extend(book.ledger.held.values().map(Held::addresses));
+            used.extend(others.iter().flat_map(|(_, mark)| mark.addresses()));
+            let used: Vec<_> = used.iter().flat_map(mark::open).collect();
+            let free: Vec<_> = lost
+                .iter()
+                .flat_map(|(_, mark)| mark.addresses())
+                .filter(|addresses| mark::open(addresses).all(|ip| !used.contains(&ip)))
+                .collect();
+            log::warn!(
+                "network {}: what this node took before it lost its state is given back: {free:?}",
+                network.name
+            );
+            let marks: Vec<_> = lost
+                .iter()
+                .map(|(name, _)| (mark::annotation(name), None))
+                .collect();
+            let changes = ipam::release(&mut object.spec.options, &free);
+            // That the marks are gone tells whether it was done; the next GC would find them.
+            match cluster.patch_network(network, &operations(&object, &marks, changes)) {
+                Patched::Done => return Ok(()),
+                Patched::Refused(e) => return Err(update_failed(&e)),
+                Patched::Unknown(e) => log::warn!("{e}; looking whether it was carried out"),
+                Patched::Conflict(e) => {
+                    book.refused = Some((object.metadata.resource_version.clone(), e));
+                }
+            }
+            tries.pause(&network.name)?;
+        }
+    }
+
+    /// The name of this node's marks in a network; `None` if it has left none there that it knows of.
+    pub(crate) fn mark(&self, network: &NetworkRef) -> Result<Option<String>, Error> {
+        let ledger: Option<Ledger> = files::read(&self.path(network))?;
+        Ok(ledger.map(|ledger| ledger.mark))
     }
 
     /// Whether the books say that an endpoint has addresses of the bitmap.
@@ -249,11 +349,12 @@ impl Book<'_> {
             log::debug!("network {} has version {of} still", self.network.name);
             return Err(update_failed(&why));
         }
-        self.mark = object.metadata.annotations.get(&self.annotation()).cloned();
+        let own = mark::annotation(&self.ledger.mark);
+        let text = object.metadata.annotations.get(&own);
+        self.mark = text.and_then(|text| text.parse().ok());
         if !self.ledger.pending.is_empty() {
-            let mark = self.mark.as_deref();
-            let is_done = |pending: &Pending| mark == Some(&pending.id);
-            if let Some(place) = self.ledger.pending.iter().position(is_done) {
+            let mut pending = self.ledger.pending.iter();
+            if let Some(place) = pending.position(|pending| self.is_done(pending)) {
                 let done = self.ledger.pending.remove(place);
                 self.settle(done);
             }
@@ -263,6 +364,21 @@ impl Book<'_> {
             self.save()?;
         }
         Ok(Some(object))
+    }
+
+    /// Whether the object as it was planned with may be what the server has: this node has not changed it since, and
+    /// nothing of its own is on its way.
+    fn is_as_planned(&self, planned: &Planned) -> bool {
+        self.ledger.pending.is_empty() && self.ledger.changed < micros(planned.at)
+    }
+
+    /// Whether the object that was read last shows a change.
+    fn is_done(&self, pending: &Pending) -> bool {
+        match &self.mark {
+            Some(mark) => mark.change == pending.id,
+            // It is taken away only where it was.
+            None => pending.id.is_empty(),
+        }
     }
 
     /// Whether a change for an endpoint may still be on its way.
@@ -279,10 +395,12 @@ impl Book<'_> {
         then: Option<Held>,
         changes: Changes,
     ) -> Result<bool, Error> {
-        let id = short(&files::uuid()?);
-        let operations = self.operations(object, &id, changes);
+        let mark = self.next_mark(endpoint, then.as_ref())?;
+        let annotation = mark::annotation(&self.ledger.mark);
+        let text = mark.as_ref().map(Mark::to_string);
+        let operations = operations(object, &[(annotation, text)], changes);
         let pending = Pending {
-            id,
+            id: mark.map(|mark| mark.change).unwrap_or_default(),
             version: object.metadata.resource_version.clone(),
             endpoint: endpoint.to_owned(),
             then,
@@ -300,7 +418,7 @@ impl Book<'_> {
             Patched::Unknown(e) => {
                 log::warn!("{e}; looking whether it was carried out");
                 self.read(true)?;
-                Ok(self.mark == Some(pending.id))
+                Ok(self.is_done(&pending))
             }
             Patched::Conflict(e) => {
                 self.ledger.pending.pop();
@@ -316,70 +434,31 @@ impl Book<'_> {
         }
     }
 
-    /// One test and what is to be: all of it or nothing.
-    fn operations(&self, object: &DanmNetwork, id: &str, changes: Changes) -> Vec<Value> {
-        let meta = &object.metadata;
-        let add = |path: &str, value: Value| json!({"op": "add", "path": path, "value": value});
-        let version = &meta.resource_version;
-        let mut all =
-            vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": version})];
-        if meta.annotations.is_empty() {
-            all.push(add("/metadata/annotations", json!({})));
+    /// The mark that goes with a change. `None`: this node holds nothing any more, and its mark goes.
+    fn next_mark(&mut self, endpoint: &str, then: Option<&Held>) -> Result<Option<Mark>, Error> {
+        let held = &mut self.ledger.held;
+        let is_last = held.keys().all(|other| other == endpoint) && then.is_none();
+        if is_last && self.mark.is_some() {
+            return Ok(None);
         }
-        let annotation = self.annotation().replace('/', "~1");
-        all.push(add(
-            &format!("/metadata/annotations/{annotation}"),
-            json!(id),
-        ));
-        let options = &object.spec.options;
-        for (key, alloc) in [("alloc", changes.alloc), ("alloc6", changes.alloc6)] {
-            all.extend(
-                alloc.map(|alloc| add(&format!("/spec/Options/{key}"), Value::String(alloc))),
-            );
-        }
-        for (key, is_there, is_v6, pool) in [
-            (
-                "allocation_pool",
-                options.allocation_pool.is_some(),
-                false,
-                changes.pool,
-            ),
-            (
-                "allocation_pool_v6",
-                options.allocation_pool_v6.is_some(),
-                true,
-                changes.pool6,
-            ),
-        ] {
-            let Some(pool) = pool else { continue };
-            let path = format!("/spec/Options/{key}");
-            if !is_there {
-                all.push(add(&path, json!({})));
+        let mut open = Vec::new();
+        for (name, held) in held.iter_mut() {
+            held.record.take_if(|path| record::is_made(path, name));
+            if name != endpoint && held.record.is_some() {
+                open.extend(mark::open(&held.addresses()));
             }
-            let DanmPool {
-                start,
-                end,
-                last_ip,
-                cidr,
-            } = pool;
-            let mut members = vec![("start", start), ("end", end), ("lastIp", last_ip)];
-            if is_v6 {
-                members.push(("cidr", cidr));
-            }
-            all.extend(
-                members
-                    .into_iter()
-                    .map(|(member, value)| add(&format!("{path}/{member}"), json!(value))),
-            );
         }
-        all
-    }
-
-    fn annotation(&self) -> String {
-        format!("{MARKS}/{}", self.ledger.mark)
+        open.extend(then.map(Held::addresses).iter().flat_map(mark::open));
+        Ok(Some(Mark {
+            change: short(&files::uuid()?),
+            at: UNIX_EPOCH.elapsed().unwrap_or_default().as_secs(),
+            host: sysctl::read("kernel/hostname")?,
+            open,
+        }))
     }
 
     fn settle(&mut self, done: Pending) {
+        self.ledger.changed = micros(SystemTime::now());
         match done.then {
             Some(held) => self.ledger.held.insert(done.endpoint, held),
             None => self.ledger.held.remove(&done.endpoint),
@@ -415,6 +494,11 @@ fn network_of(path: &Path) -> Option<NetworkRef> {
 
 fn update_failed(why: &k8s::Error) -> Error {
     Error::plugin(format!("DanmNet update failed with error:{why}"))
+}
+
+fn micros(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The first group of a UUID: enough to tell the changes of one node apart.
