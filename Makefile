@@ -11,7 +11,10 @@ TARGET  ?= $(call target_of,$(MACHINE))
 ARCH     = $(firstword $(subst -, ,$(TARGET)))
 # For another architecture than this machine's, Debian's cross compiler links, and compiles the C in ring. Its headers are
 # those of glibc, whose checked variants of functions musl doesn't have.
-CROSS    = $(if $(filter-out $(MACHINE),$(ARCH)),$(call cross,$(ARCH)-linux-gnu-gcc,$(subst -,_,$(TARGET))) $(if $(QUICK),$(quick)))
+# In a folder of its own: cargo lets nobody else build in the same one meanwhile.
+FOREIGN  = $(filter-out $(MACHINE),$(ARCH))
+BUILT    = $(CARGO_TARGET_DIR)$(FOREIGN:%=/%)
+CROSS    = $(if $(FOREIGN),CARGO_TARGET_DIR=$(BUILT) $(call cross,$(ARCH)-linux-gnu-gcc,$(subst -,_,$(TARGET))) $(if $(QUICK),$(quick)))
 cross    = CARGO_TARGET_$(shell echo $(2) | tr a-z A-Z)_LINKER=$(1) CC_$(2)=$(1) CFLAGS_$(2)=-U_FORTIFY_SOURCE
 # QUICK=1: programs for other architectures are built in half the time, to be looked at and not to be used.
 QUICK   ?=
@@ -22,7 +25,7 @@ CARGO    = env -u SOURCE_DATE_EPOCH cargo
 STATIC = CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUSTFLAGS="$(if $(findstring gnu,$(TARGET)),-Ctarget-feature=+crt-static )$(REMAP)"
 REMAP  = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-path-prefix=$(CURDIR)=/src
 CARGO_TARGET_DIR ?= target
-RELEASE = $(CARGO_TARGET_DIR)/$(TARGET)/release
+RELEASE = $(BUILT)/$(TARGET)/release
 DESTDIR ?=
 BINDIR  ?= /opt/cni/bin
 GO_PLUGINS ?= /usr/lib/cni
@@ -46,7 +49,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile packaging/package.mk | expand -t 15
 
 .PHONY: build
-build: setup-build ## the plugins and the installer, static, in target/*/release
+build: setup-build ## the plugins and the installer, static, in target/.../release
 	$(say) "building $(PLUGINS) $(INSTALLER) for $(TARGET)"
 	@# One run for each: built together they would share the features that any one of them asks for.
 	@for plugin in $(PLUGINS) $(INSTALLER); do $(STATIC) $(CROSS) $(CARGO) build --quiet --locked --release --target $(TARGET) -p $$plugin || exit; done

@@ -17,9 +17,13 @@ IMAGE = $(DIST)/cni-plugins-rs-$(VERSION).oci.tar
 CHART = $(DIST)/cni-plugins-rs-chart-$(VERSION).tgz
 
 # The tree for TARGET; the trees for all.
-.PHONY: stage $(ARCHES:%=stage-%)
+.PHONY: stage stages $(ARCHES:%=stage-%)
 $(ARCHES:%=stage-%): stage-%: setup-package
 	@$(MAKE) --no-print-directory stage TARGET=$(call target_of,$*)
+
+# Side by side, because linking keeps one core busy and no more.
+stages: setup-package
+	@$(MAKE) --no-print-directory -j$(words $(ARCHES)) $(ARCHES:%=stage-%)
 
 stage: setup-package build harness
 	$(say) "staging version $(VERSION) for $(ARCH)"
@@ -28,19 +32,19 @@ stage: setup-package build harness
 	@packaging/stage $(STAGE) $(RELEASE) $(TARGET) $(VERSION)
 
 .PHONY: deb rpm image chart checksums
-deb: $(ARCHES:%=stage-%) ## Debian packages, in dist/
+deb: stages ## Debian packages, in dist/
 	$(say) "deb: $(PACKAGES)"
 	@for arch in $(ARCHES); do \
 	    MAINTAINER='$(MAINTAINER)' packaging/deb/build $(call stage_of,$$arch) $(DIST) $$arch $(VERSION) $(PACKAGES) || exit; \
 	done
 
-rpm: $(ARCHES:%=stage-%) ## RPM packages, in dist/
+rpm: stages ## RPM packages, in dist/
 	$(say) "rpm: $(PACKAGES)"
 	@for arch in $(ARCHES); do \
 	    MAINTAINER='$(MAINTAINER)' packaging/rpm/build $(call stage_of,$$arch) $(DIST) $$arch $(VERSION) $(PACKAGES) || exit; \
 	done
 
-image: $(ARCHES:%=stage-%) ## the container image of the DaemonSet, an OCI archive for all architectures, in dist/
+image: stages ## the container image of the DaemonSet, an OCI archive for all architectures, in dist/
 	$(say) "image: $(ARCHES)"
 	@packaging/image/build $(VERSION) $(IMAGE) $(STAGES)
 	@du -h $(IMAGE)
