@@ -70,8 +70,15 @@ pub(crate) const MULTUS: Profile = Profile {
     },
 };
 
-/// With addresses of a small and of a large network.
-pub(crate) const DANM: [Profile; 2] = [
+/// Without addresses, and with those of a small and of a large network: the differences are what addresses cost.
+pub(crate) const DANM: [Profile; 3] = [
+    Profile {
+        what: "danm-shim, 2 interfaces, no address",
+        folder: "danm-none",
+        objects: |networks| of_danm(networks, "/27"),
+        annotation: |networks| asked_of_danm(networks, "none"),
+        ..DANM_SHIM
+    },
     Profile {
         what: "danm-shim, 2 interfaces of /27",
         folder: "danm-27",
@@ -104,13 +111,15 @@ const DANM_SHIM: Profile = Profile {
         })
     },
     objects: |_| Vec::new(),
-    annotation: |networks| {
-        let interface =
-            |network: &Value| json!({"clusterNetwork": network["name"], "ip": "dynamic"});
-        let interfaces: Value = networks.iter().map(interface).collect();
-        ("danm.k8s.io/interfaces", interfaces.to_string())
-    },
+    annotation: |networks| asked_of_danm(networks, "dynamic"),
 };
+
+/// The annotation of a pod that asks for an interface of each network.
+fn asked_of_danm(networks: &[Value], ip: &str) -> (&'static str, String) {
+    let interface = |network: &Value| json!({"clusterNetwork": network["name"], "ip": ip});
+    let interfaces: Value = networks.iter().map(interface).collect();
+    ("danm.k8s.io/interfaces", interfaces.to_string())
+}
 
 /// Networks of DANM, each with so many addresses.
 fn of_danm(networks: &[Value], length: &str) -> Vec<Value> {
