@@ -168,10 +168,7 @@ async fn connect(access: &Access) -> Result<Way, Cause> {
             None => Cause::Lost(chain(&e)),
         })?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let stream = Watched {
-        stream,
-        refusal: refusal.clone(),
-    };
+    let stream = Watched::new(stream, refusal.clone());
     if http2 {
         return speak_http2(stream, refusal).await;
     }

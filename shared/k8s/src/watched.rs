@@ -4,7 +4,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::rustls::Error;
@@ -16,42 +16,61 @@ pub(crate) type Refusal = Arc<OnceLock<Error>>;
 
 /// A stream and its refusal.
 pub(crate) struct Watched<S> {
-    pub(crate) stream: S,
-    pub(crate) refusal: Refusal,
+    stream: S,
+    refusal: Refusal,
+    /// Why writing has failed, as long as nobody has been told.
+    failure: Option<io::Error>,
 }
 
 impl<S> Watched<S> {
-    fn note<T>(&self, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if let Poll::Ready(Err(e)) = &poll
-            && let Some(refusal) = tls::refusal(e)
-        {
+    pub(crate) fn new(stream: S, refusal: Refusal) -> Watched<S> {
+        Watched {
+            stream,
+            refusal,
+            failure: None,
+        }
+    }
+
+    fn note(&self, error: &io::Error) {
+        if let Some(refusal) = tls::refusal(error) {
             // The first one is the reason; what follows follows from it.
             let _ = self.refusal.set(refusal.clone());
         }
-        poll
     }
 }
 
 impl<S: AsyncRead + Unpin> Watched<S> {
-    /// As [`Watched::note`], for what goes to the server. One that closes the connection may have said why just before;
-    /// where writing fails first, nobody would read it any more.
-    fn note_written<T>(
+    /// What has become of writing. A server that closes the connection may have said why just before; where writing
+    /// fails first, nobody would read that any more. So failure is told when all has been read.
+    fn written<T>(
         &mut self,
         context: &mut Context<'_>,
-        poll: Poll<io::Result<T>>,
+        written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if let Poll::Ready(Err(_)) = &poll {
-            let mut bytes = [0; 1024];
-            loop {
-                let mut buffer = ReadBuf::new(&mut bytes);
-                let read = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
-                match self.note(read) {
-                    Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
-                    _ => break,
+        let Poll::Ready(Err(failure)) = written else {
+            return written;
+        };
+        self.note(&failure);
+        self.failure = Some(failure);
+        self.poll_failure(context).map(Err)
+    }
+
+    /// Reads to the end, which has come: what can't be written to is closed.
+    fn poll_failure(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        let mut bytes = [0; 1024];
+        while self.refusal.get().is_none() {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                Ok(()) => break,
+                Err(e) => {
+                    self.note(&e);
+                    break;
                 }
             }
         }
-        self.note(poll)
+        let failure = self.failure.take();
+        Poll::Ready(failure.unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()))
     }
 }
 
@@ -61,8 +80,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let poll = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.note(poll)
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if let Poll::Ready(Err(e)) = &read {
+            self.note(e);
+        }
+        read
     }
 }
 
@@ -72,8 +94,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.note_written(context, poll)
+        if self.failure.is_some() {
+            return self.poll_failure(context).map(Err);
+        }
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.written(context, written)
     }
 
     fn poll_write_vectored(
@@ -81,8 +106,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        self.note_written(context, poll)
+        if self.failure.is_some() {
+            return self.poll_failure(context).map(Err);
+        }
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.written(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -90,13 +118,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let poll = Pin::new(&mut self.stream).poll_flush(context);
-        self.note_written(context, poll)
+        if self.failure.is_some() {
+            return self.poll_failure(context).map(Err);
+        }
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.written(context, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let poll = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.note_written(context, poll)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -108,18 +138,31 @@ mod tests {
 
     use super::*;
 
-    /// What is left of a connection that the server has closed after an alert.
-    struct Closed(Vec<Result<&'static [u8], Error>>);
+    const ALERT: Error = Error::AlertReceived(AlertDescription::UnknownCA);
+
+    /// What is left to read of a connection that the server has closed.
+    enum Left {
+        NotYet,
+        Bytes,
+        Alert,
+    }
+
+    /// The last one comes first.
+    struct Closed(Vec<Left>);
 
     impl AsyncRead for Closed {
         fn poll_read(
             mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
+            context: &mut Context<'_>,
             buffer: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
             match self.0.pop() {
-                Some(Ok(bytes)) => buffer.put_slice(bytes),
-                Some(Err(alert)) => return Poll::Ready(Err(io::Error::other(alert))),
+                Some(Left::NotYet) => {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Some(Left::Bytes) => buffer.put_slice(b"what came before"),
+                Some(Left::Alert) => return Poll::Ready(Err(io::Error::other(ALERT))),
                 None => {}
             }
             Poll::Ready(Ok(()))
@@ -144,12 +187,9 @@ mod tests {
         }
     }
 
-    fn written(left: Vec<Result<&'static [u8], Error>>) -> Option<Error> {
+    fn refusal(left: Vec<Left>) -> Option<Error> {
         let refusal = Refusal::default();
-        let mut stream = Watched {
-            stream: Closed(left),
-            refusal: refusal.clone(),
-        };
+        let mut stream = Watched::new(Closed(left), refusal.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let write = poll_fn(|context| Pin::new(&mut stream).poll_write(context, b"GET"));
         let error = runtime.unwrap().block_on(write).unwrap_err();
@@ -159,13 +199,13 @@ mod tests {
 
     #[test]
     fn the_reason_is_read_where_writing_fails_first() {
-        let alert = Error::AlertReceived(AlertDescription::UnknownCA);
-        let before: &[u8] = b"what came before";
+        use Left::{Alert, Bytes, NotYet};
+        assert_eq!(refusal(vec![Alert]), Some(ALERT));
         assert_eq!(
-            written(vec![Err(alert.clone()), Ok(before)]),
-            Some(alert.clone())
+            refusal(vec![Alert, NotYet, Bytes, Bytes, NotYet]),
+            Some(ALERT)
         );
-        assert_eq!(written(vec![Err(alert.clone())]), Some(alert));
-        assert_eq!(written(vec![]), None);
+        assert_eq!(refusal(vec![Bytes, NotYet]), None);
+        assert_eq!(refusal(vec![]), None);
     }
 }
