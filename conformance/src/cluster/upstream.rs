@@ -235,6 +235,8 @@ impl Way {
         let at = format!("{} {} at {}", request.method(), request.uri(), self.address);
         let exchanged = async {
             let stream = TcpStream::connect(self.address).await?;
+            // The end of the handshake and the request are two messages, and a server need not acknowledge the first at once.
+            stream.set_nodelay(true)?;
             let name = ServerName::from(self.address.ip());
             let stream = TlsConnector::from(self.tls).connect(name, stream).await?;
             let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
