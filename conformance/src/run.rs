@@ -89,12 +89,14 @@ pub fn run(options: &Options) -> Result<bool, String> {
         |plugin: &Plugin| plugin.profile.name == "multus" || !plugin.profile.objects.is_empty();
     if plugins.iter().any(asks) {
         ground.control_plane = ControlPlane::from_environment()?;
-        report::text(match ground.control_plane {
-            Some(_) => "API server: kube-apiserver of KUBEBUILDER_ASSETS\n",
-            None => {
-                "API server: the one in memory; KUBEBUILDER_ASSETS names no folder with etcd and kube-apiserver\n"
-            }
-        });
+        let server = ground.control_plane.as_ref().map_or_else(
+            || {
+                "the one in memory; KUBEBUILDER_ASSETS names no folder with etcd and kube-apiserver"
+                    .into()
+            },
+            |real| format!("kube-apiserver {} of KUBEBUILDER_ASSETS", real.version()),
+        );
+        report::text(&format!("API server: {server}\n"));
     }
     let wanted =
         |version: &Version| options.versions.is_empty() || options.versions.contains(version);

@@ -120,6 +120,13 @@ impl ControlPlane {
         }))
     }
 
+    /// Which Kubernetes the server is, such as `v1.34.0`; empty when it does not say.
+    pub fn version(&self) -> String {
+        let version = self.upstream.get("/version").unwrap_or_default();
+        let text = version["gitVersion"].as_str();
+        text.unwrap_or_default().to_owned()
+    }
+
     /// The right to use the server, which only one has at a time.
     pub(super) fn lease(self: &Arc<Self>) -> Lease {
         let mut in_use = locked(&self.in_use);

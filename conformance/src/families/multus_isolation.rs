@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::answer::Answer;
 use crate::ensure;
-use crate::multus::{DEFAULT_NETWORK, KINDS, NEWEST, Node};
-use crate::requirement::{Requirement, Stop, Verdict, case};
+use crate::multus::{DEFAULT_NETWORK, KINDS, NEWEST, Node, POD_PATH};
+use crate::requirement::{Requirement, Stop, Verdict, case, fail};
 use crate::spec::Verb;
 use crate::spec::code::{INVALID_CONFIG, OWN};
 use crate::spy::Lines;
@@ -275,11 +275,14 @@ fn private(path: &Path) -> Verdict {
     Ok(())
 }
 
-/// Only pods of other sources have another UID at the API server than at the runtime.
+/// Only pods of other sources have another UID at the API server than at the runtime. This one came in the place of the runtime's.
 fn uid_of_a_pod_of_the_server(t: &Trial) -> Verdict {
-    let uid = "11111111-2222-4333-8444-555555555555";
     let node = Node::three_networks(t)?;
     node.set_annotation("kubernetes.io/config.source", "api")?;
-    node.change_pod(|pod| pod["metadata"]["uid"] = uid.into())?;
+    let mut pod = node.pod()?;
+    node.cluster.remove(POD_PATH);
+    pod["metadata"]["uid"].take();
+    let another = node.cluster.put(pod).map_err(fail)?;
+    let uid = another["metadata"]["uid"].as_str().unwrap_or_default();
     node.refuses(&[OWN], &[uid])
 }
