@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{Addresses, host_of};
+use crate::ipam::{self, Addresses};
 
 /// The domain of the annotations that marks are in.
 const DOMAIN: &str = "danm-shim/";
@@ -103,7 +103,7 @@ pub(crate) fn all(annotations: &BTreeMap<String, String>) -> impl Iterator<Item 
 pub(super) fn open(addresses: &Addresses) -> impl Iterator<Item = IpAddr> {
     [&addresses.ip, &addresses.ip6]
         .into_iter()
-        .filter_map(|address| host_of(address))
+        .filter_map(|address| ipam::host(address))
 }
 
 #[cfg(test)]

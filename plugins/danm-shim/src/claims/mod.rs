@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Cluster, NetworkRef, Patched};
 use crate::files::{self, Lock};
-use crate::ipam::{self, Addresses, Changes, host as host_of};
+use crate::ipam::{self, Addresses, Changes};
 use crate::record;
 use crate::tries::Tries;
 use mark::Mark;

@@ -241,6 +241,35 @@ fn an_address_of_a_lost_node_that_is_in_use() {
     assert_eq!(marks(&world), []);
 }
 
+/// Of three addresses in a mark of this node one is in another node's mark, and one in a DanmEp by now.
+#[test]
+fn marks_of_a_node_that_was_lost() {
+    let mut world = faults::world();
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let lost = format!(
+        "1a2b3c4d 1000000000 {} 10.2.157.1 10.2.157.2 10.2.157.3",
+        host.trim()
+    );
+    let other = "5e6f7a8b 1000000000 elsewhere 10.2.157.2";
+    world.change("oampub", |network| {
+        network["metadata"]["annotations"] =
+            json!({"danm-shim/aaaaaaaa": lost, "danm-shim/bbbbbbbb": other});
+        network["spec"]["Options"]["alloc"] = json!("8BCAAQ==");
+    });
+    let endpoint = json!({"apiVersion": "danm.k8s.io/v1", "kind": "DanmEp",
+        "metadata": {"name": "third", "namespace": "default"},
+        "spec": {"NetworkName": "oampub", "apiType": "ClusterNetwork", "Host": "elsewhere",
+            "Interface": {"Name": "eth0", "Address": "10.2.157.3/27"}}});
+    world.cluster.put(endpoint).unwrap();
+    world.conf["cni.dev/valid-attachments"] = json!([]);
+    world.ok("GC", "");
+    assert_eq!(world.alloc("oampub"), "sBCAAQ==");
+    assert_eq!(
+        marks(&world),
+        [("danm-shim/bbbbbbbb".to_owned(), json!(other))]
+    );
+}
+
 /// An interface of both families with routes and policy routes, made by a delegate or by the plugin itself.
 fn world_with_routes(kind: &str) -> World {
     let mut world = World::new();
